@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// capture/: attaches the BPF programs and turns their records into Connections. Knows nothing of Services.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.hpp"
+#include "capture/connection.hpp"
+#include "capture/filter.hpp"
+
+namespace hptrace {
+
+// How a function is observed. confirm: entry kprobe joined at __nf_conntrack_confirm (drops before it are not seen).
+enum class ProbeMode : std::uint8_t { none, fexit, kprobe, confirm };
+enum class ProbeChoice : std::uint8_t { automatic, fexit, kprobe };
+
+std::string_view to_string(ProbeMode mode);  // "none", "fexit", "kprobe", "kprobe at confirm"
+
+// What happened to one probed subsystem or function.
+struct ProbeStatus {
+    std::string subsystem;  // "nf_nat", "ip_vs", "x_tables", "nf_tables"
+    std::string function;   // kernel function, e.g. "nf_nat_setup_info"
+    ProbeMode mode = ProbeMode::none;
+    bool present = false;  // the subsystem is loaded or built in
+    std::string why_not_better;  // why a better mode was refused; empty if the best one works
+};
+
+// Losses and totals since the start; see enum hptrace_counter.
+struct CaptureCounters {
+    std::uint64_t seen = 0;           // nf_nat decisions that match the filter, rewritten or not
+    std::uint64_t rewritten = 0;      // of those, rewritten
+    std::uint64_t ipvs = 0;           // ip_vs schedulings that match the filter
+    std::uint64_t ipvs_one_packet = 0;
+    std::uint64_t ipvs_not_rewritten = 0;
+    std::uint64_t cache_hits = 0;
+    std::uint64_t lost_ring = 0;      // decisions lost: the ring buffer was full
+    std::uint64_t lost_commit = 0;    // commit notes lost (the connection itself is shown)
+    std::uint64_t lost_pending = 0;   // kprobe mode: decisions that could not be joined
+    std::uint64_t missed_probes = 0;  // kernel's own misses (recursion_misses, kprobe nmissed) where it counts them
+};
+
+struct CaptureOptions {
+    Filter filter;
+    ProbeChoice choice = ProbeChoice::automatic;
+};
+
+class Capture {
+public:
+    // Called for every connection, in order of decision. Repeats of a decision that never got committed
+    // (retransmits after a drop) are merged: the sink sees the first only.
+    using Sink = std::function<void(Connection&&)>;
+
+    // Loads and attaches everything this kernel offers. Fails when neither nf_nat nor ip_vs could be attached:
+    // the error says why (no root, no BTF, lockdown, ...) and what to do. Nothing stays attached after a failure.
+    static Result<Capture> start(const CaptureOptions& options);
+
+    // What `doctor` shows: tries each mode of each function by loading and attaching, leaves nothing attached.
+    static std::vector<ProbeStatus> probe(ProbeChoice choice);
+
+    Capture(Capture&&) noexcept;
+    Capture& operator=(Capture&&) noexcept;
+    ~Capture();  // detaches
+
+    // The mode nf_nat decisions (else ip_vs ones) are seen with.
+    [[nodiscard]] ProbeMode mode() const;
+    [[nodiscard]] const std::vector<ProbeStatus>& probes() const;
+
+    // Waits up to `timeout` for records, hands over all that are there. Returns how many connections the sink got.
+    // EINTR is not an error (0 connections).
+    Result<std::size_t> poll(std::chrono::milliseconds timeout, const Sink& sink);
+
+    // Hands over everything still held back (decisions waiting for their commit). For the end of a trace.
+    Result<std::size_t> drain(const Sink& sink);
+
+    // Descriptor that becomes readable when poll() has something to do (epoll).
+    [[nodiscard]] int descriptor() const;
+
+    // Change counters as of now; no syscall. Sources whose probes are not attached stay at zero.
+    [[nodiscard]] hptrace_changes changes() const;
+    // Bit per enum hptrace_source: its change probes are attached, so its counters can be relied on.
+    [[nodiscard]] std::uint32_t tracked_sources() const;
+    [[nodiscard]] CaptureCounters counters() const;
+
+private:
+    class Impl;
+    explicit Capture(std::unique_ptr<Impl> impl);
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hptrace

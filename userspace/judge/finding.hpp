@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/address.hpp"
+#include "capture/connection.hpp"
+#include "state/node_state.hpp"
+
+namespace hptrace {
+
+// In the order of design: the first that fits.
+enum class Verdict : std::uint8_t {
+    unknown,    // needed state unreadable
+    unsettled,  // state changed between the two nearest reads and they disagree
+    proxied,    // k3s svclb-* of the same Service
+    bypassed,   // by a HostPort rule, to an endpoint of the Service
+    hijacked,   // by a HostPort rule, to something that is not an endpoint
+    foreign,    // Service destination, to a non-endpoint, by some other rule
+    stale,      // existing connection that no current rule explains
+    ok,
+    exposed,    // address that exists only for Services, on a port that is no Service's
+    hostport,   // a HostPort used as intended
+    other,
+};
+inline constexpr std::size_t verdict_count = 11;
+std::string_view to_string(Verdict verdict);  // "hijacked", ...
+// A verdict that makes the exit status 3: hijacked, stale, foreign.
+bool is_alarm(Verdict verdict);
+
+enum class ReasonCode : std::uint8_t {
+    other_backend,
+    jump_before_kube_services,
+    nodeport_ipvs,
+    no_local_check,
+    no_accept,
+    no_endpoints,
+    etp_local,
+    lb_source_ranges,
+    hook_order,
+    not_served_here,
+};
+std::string_view to_string(ReasonCode code);  // "other_backend", ...
+
+enum class Attribution : std::uint8_t {
+    exact,     // the rule that acted, from the kernel
+    inferred,  // the first rule that explains original and rewritten destination
+};
+std::string_view to_string(Attribution attribution);
+
+struct Pod {
+    std::string ns;
+    std::string name;
+
+    auto operator<=>(const Pod&) const = default;
+};
+
+// The verdict on one connection. Pods are filled in by names/, everything else by judge().
+struct Finding {
+    Connection connection;
+    Verdict verdict = Verdict::other;
+    std::optional<Service> service;   // whose destination it was
+    std::vector<Endpoint> expected;   // the Service's endpoints, at most expected_limit
+    std::size_t expected_total = 0;
+    std::optional<HostPortRule> rule; // that did it
+    Attribution attribution = Attribution::inferred;
+    bool rule_stale = false;          // its container is gone from the CNI cache, or the address is another's now
+    std::optional<ReasonCode> reason_code;
+    std::string conflict_id;          // of a Service x HostPort rule pair; else empty
+    std::uint64_t state_boot_ns = 0;  // when the state it was judged by was read
+    std::string unknown_why;          // verdict unknown: what could not be read
+
+    // names/
+    std::optional<Pod> client_pod;
+    std::optional<Pod> rewritten_pod;
+    std::optional<Pod> rule_pod;      // whose hostPort the rule is
+};
+inline constexpr std::size_t expected_limit = 16;
+
+enum class Winner : std::uint8_t { hostport, service, depends };
+std::string_view to_string(Winner winner);
+
+// A Service and a HostPort rule that want the same destination, predicted from the rules alone.
+struct Conflict {
+    Service service;
+    HostPortRule rule;
+    Winner winner = Winner::depends;
+    std::string depends_on;  // winner depends: on what, in words
+    std::optional<ReasonCode> reason_code;  // why the HostPort wins, or could
+    bool bypass = false;     // the HostPort's target is an endpoint of the Service: harmless
+    bool rule_stale = false;
+    std::string conflict_id;
+    std::optional<Pod> rule_pod;  // names/
+};
+
+}  // namespace hptrace

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// state/: who should answer on this node. A NodeState is read once, never changed, and shared.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/address.hpp"
+#include "hptrace/record.h"
+
+namespace hptrace {
+
+enum class Backend : std::uint8_t { iptables_legacy, iptables_nft, nftables };
+std::string_view to_string(Backend backend);  // "iptables-legacy", "iptables-nft", "nftables"
+
+enum class ServiceKind : std::uint8_t { cluster_ip, external_ip, load_balancer, node_port, health_check_node_port };
+std::string_view to_string(ServiceKind kind);  // "ClusterIP", "ExternalIP", "LoadBalancer", "NodePort", "HealthCheckNodePort"
+
+// namespace/name and port name, from rule comments or chain names; ip_vs holds none.
+struct ServiceName {
+    std::string ns;
+    std::string name;
+    std::string port;  // empty: unnamed port
+
+    auto operator<=>(const ServiceName&) const = default;
+};
+
+// Who serves it here.
+enum class ServiceProxy : std::uint8_t { ipvs, iptables, nftables };
+
+// One address:port/protocol that belongs to a Service on this node.
+struct Service {
+    ServiceKind kind = ServiceKind::cluster_ip;
+    ServiceProxy proxy = ServiceProxy::iptables;
+    Family family = Family::ipv4;
+    std::optional<Address> ip;  // absent: any local address (NodePort of iptables mode)
+    bool on_loopback = false;   // ip absent: loopback addresses are included
+    std::uint16_t port = 0;
+    Protocol protocol = Protocol::tcp;
+    std::optional<ServiceName> name;
+    std::vector<Endpoint> endpoints;  // sorted; every real server or DNAT target it may legitimately reach
+    bool persistent = false;          // session affinity
+    bool external_local = false;      // externalTrafficPolicy Local as far as the rules show it
+    std::optional<Backend> backend;   // where its rules are (iptables and nftables mode)
+};
+
+enum class Producer : std::uint8_t { portmap, crio, docker, netavark, unknown };
+std::string_view to_string(Producer producer);  // "portmap", "crio", "docker", "netavark", "unknown"
+
+// One DNAT rule of a HostPort-like producer.
+struct HostPortRule {
+    Producer producer = Producer::portmap;
+    Backend backend = Backend::iptables_legacy;
+    Family family = Family::ipv4;
+    std::string table;       // "nat", "cni_hostport"
+    std::string chain;       // the chain that holds the DNAT, e.g. CNI-DN-bd8e9ce301851b7745b41
+    std::string entry_chain; // the chain that leads to it, e.g. CNI-HOSTPORT-DNAT
+    std::optional<std::uint64_t> handle;  // nf_tables rule handle
+    std::uint32_t order = 0; // position among all HostPort rules of this backend and family: the lowest match wins
+    std::string text;        // the rule as iptables-save or nft would print it, for people
+    Protocol protocol = Protocol::tcp;
+    PortRange port;          // host ports it takes
+    std::optional<Prefix> host_ip;  // -d
+    std::vector<Prefix> not_destinations;  // conditions: ! -d
+    bool local_only = true;  // reached only for addresses of the local table (addrtype LOCAL, fib local)
+    bool local_only_output = true;  // the same for traffic of the node itself
+    bool conditional = false;  // other matches this program does not evaluate stand before it
+    Endpoint target;         // DNAT destination; port 0: unchanged
+    std::string network;       // CNI network name, from the entry comment
+    std::string container_id;  // sandbox id, from the entry comment
+};
+
+// Where the two jumps of PREROUTING/OUTPUT stand in one base chain; -1: not there.
+struct JumpOrder {
+    int kube_services = -1;
+    int hostport = -1;
+};
+
+// What one xtables back end's nat table shows of order, per family.
+struct NatTable {
+    Backend backend = Backend::iptables_legacy;
+    Family family = Family::ipv4;
+    JumpOrder prerouting;
+    JumpOrder output;
+    bool ipvs_accept = false;  // KUBE-SERVICES ACCEPTs ClusterIPs (kube-proxy ipvs mode, k/k#62718)
+};
+
+// A sandbox of the libcni cache (/var/lib/cni/results).
+struct Sandbox {
+    std::string container_id;
+    std::string network;
+    std::string pod_namespace;  // empty: not a Kubernetes pod
+    std::string pod_name;
+    std::string pod_uid;
+    std::vector<Address> ips;
+};
+
+struct LocalAddress {
+    Prefix prefix;       // from the local routing table: usually a host prefix
+    std::string device;  // "kube-ipvs0", "eth0", "lo", ...
+};
+
+enum class SourceState : std::uint8_t { unused, used, unreadable };
+struct SourceStatus {
+    SourceState state = SourceState::unused;
+    std::string why;  // unreadable: one line
+};
+
+// A rule of a relevant chain that was not understood; shown once, makes what depends on it unknown.
+struct UnreadRule {
+    Backend backend = Backend::iptables_legacy;
+    Family family = Family::ipv4;
+    std::string chain;
+    std::string text;
+};
+
+enum class ProxyMode : std::uint8_t { none, iptables, ipvs, nftables, other_ipvs };
+std::string_view to_string(ProxyMode mode);  // "no kube-proxy rules", "kube-proxy iptables", "kube-proxy ipvs", "kube-proxy nftables", "ipvs without kube-proxy rules"
+
+struct NodeState {
+    std::string node;         // host name
+    std::uint32_t netns = 0;  // inode number
+    std::uint64_t boot_ns = 0;  // CLOCK_BOOTTIME when reading began
+    hptrace_changes changes{};  // counters this state was read under
+    bool consistent = true;     // the counters did not move while reading
+    ProxyMode proxy = ProxyMode::none;
+    std::vector<Service> services;
+    std::vector<HostPortRule> hostports;  // sorted by backend, family, order
+    std::vector<NatTable> nat_tables;
+    std::vector<LocalAddress> local_addresses;
+    std::vector<Sandbox> sandboxes;
+    bool sandboxes_complete = false;  // the CNI cache exists and all of it was readable
+    std::vector<UnreadRule> unread_rules;
+    std::map<std::string, SourceStatus> sources;  // "iptables-legacy", "ip6tables-legacy", "nf_tables", "ip_vs", "ipset", "addresses", "routes", "cni"
+
+    // The Service this destination belongs to, exact address before "any local address"; null: none.
+    // O(1): uses the index built by index().
+    [[nodiscard]] const Service* find_service(const Endpoint& destination, Protocol protocol) const;
+    // In the local routing table ("addrtype LOCAL").
+    [[nodiscard]] const LocalAddress* find_local(const Address& address) const;
+    [[nodiscard]] const Sandbox* find_sandbox(std::string_view container_id) const;
+    [[nodiscard]] const Sandbox* find_sandbox(const Address& ip) const;
+    [[nodiscard]] bool all_sources_read() const;
+    // Must be called once, after filling and before sharing.
+    void index();
+
+private:
+    struct Key {
+        Endpoint destination;
+        Protocol protocol;
+        bool operator==(const Key&) const = default;
+    };
+    struct KeyHash {
+        std::size_t operator()(const Key& key) const noexcept;
+    };
+    std::unordered_map<Key, std::size_t, KeyHash> by_destination_;
+    std::unordered_map<Address, std::size_t> local_by_address_;
+    std::vector<std::size_t> local_prefixes_;  // local entries that are not host prefixes (127.0.0.0/8)
+};
+
+using NodeStatePtr = std::shared_ptr<const NodeState>;
+
+// Does this rule match a packet to `destination` on this node (address part, port and protocol)?
+// `from_node`: the packet comes from the node itself (OUTPUT), else it is forwarded (PREROUTING).
+bool hostport_matches(const NodeState& state, const HostPortRule& rule, const Endpoint& destination, Protocol protocol,
+                      bool from_node);
+
+}  // namespace hptrace
