@@ -1,0 +1,262 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""hptrace on a machine that was just booted: it changes nothing, misses what is absent, refuses clearly, leaves nothing.
+
+The steps build on each other, from nothing loaded to everything in use, so they run in this order and once per boot.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from lib import hptrace  # noqa: E402
+from lib.cluster import MYSQL_A, NODE, Cluster  # noqa: E402
+from lib.incident import MYSQL, OTHER, ROWS, Incident  # noqa: E402
+from lib.kubeproxy import KubeProxy  # noqa: E402
+from lib.netns import Namespace, private_mounts  # noqa: E402
+from lib.portmap import Pod, Portmap  # noqa: E402
+from lib.report import Report  # noqa: E402
+from lib.servers import ask_once  # noqa: E402
+
+COMMANDS = (("doctor",), ("audit",), ("audit", "--json"), ("--existing",), ("--existing", "--json"),
+            ("--duration", "1"), ("--duration", "1", "--json"), ("--probe", "kprobe", "--duration", "1"),
+            ("explain", "10.96.0.10:3306"), ("--version",), ("--help",))
+WATCHED_MODULES = ("nf_nat", "nf_conntrack", "ip_vs", "nf_tables", "ip_tables", "ip6_tables", "ip_set", "x_tables",
+                   "nf_conntrack_netlink", "nfnetlink")
+
+
+def read(path):
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except FileNotFoundError:
+        return "(absent)"
+
+
+def modules():
+    """Name -> users. The sizes and addresses do not matter, the users do: nothing may be left holding a module."""
+    return {line.split()[0]: line.split()[2] for line in read("/proc/modules").splitlines()}
+
+
+class Fresh:
+    def __init__(self, options, report):
+        self.binary = options.hptrace
+        self.report = report
+        self.here = Namespace.adopt("here")
+
+    # --- nothing changes ----------------------------------------------------------------------------------------
+
+    def node_state(self, node):
+        """What hptrace must leave as it is. Asks only subsystems that are loaded: asking would load them."""
+        loaded = modules()
+        state = {"/proc/modules": loaded}
+        with node:
+            for file in ("ip_tables_names", "ip6_tables_names", "arp_tables_names"):
+                state[file] = read(f"/proc/thread-self/net/{file}")
+        if "nf_tables" in loaded:
+            state["nft list ruleset"] = node.run("nft", "list", "ruleset")
+        if "ip_vs" in loaded:
+            state["ipvsadm -Sn"] = node.run("ipvsadm", "-Sn")
+        if "ip_set" in loaded:
+            state["ipset save"] = node.run("ipset", "save")
+        for name, file in (("iptables-legacy", "ip_tables_names"), ("ip6tables-legacy", "ip6_tables_names")):
+            if "nat" in state[file].split():
+                state[name] = "\n".join(line for line in node.run(f"{name}-save", "-t", "nat").splitlines()
+                                        if not line.startswith("#"))
+        state["addresses"] = node.run("ip", "-o", "address")
+        return state
+
+    def changes_nothing(self, when, node):
+        before = self.node_state(node)
+        for command in COMMANDS:
+            program = hptrace.run(node, self.binary, *command)
+            after = self.settled_state(node, before)
+            problems = [f"{name} changed: {before.get(name)!r} -> {after.get(name)!r}"
+                        for name in sorted(before | after) if before.get(name) != after.get(name)]
+            if program.status not in (0, 1, 3, 4):
+                problems.append(f"exit status {program.status}")
+            self.verdict(f"unchanged, {when}", " ".join(command), program, problems)
+
+    def settled_state(self, node, before):
+        # A module's users go down some time after the last reference is dropped (RCU).
+        deadline = time.monotonic() + 20
+        while (after := self.node_state(node)) != before and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return after
+
+    # --- bad input ----------------------------------------------------------------------------------------------
+
+    def refuses(self):
+        no_capabilities = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")
+        nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+        cases = ((("--port", "70000"), 2, "port"), (("--port", "0"), 2, "port"), (("--port", "mysql"), 2, "port"),
+                 (("--port", "200-100"), 2, "port"), (("--dest", "10.0.0.0/33"), 2, "dest"),
+                 (("--source", "nonsense"), 2, "source"), (("--proto", "icmp"), 2, "proto"),
+                 (("--probe", "magic"), 2, "probe"), (("--count", "-1"), 2, "count"), (("--no-such-option",), 2, ""),
+                 (("-4", "-6"), 2, ""), (("--netns", "/nonexistent"), 1, "/nonexistent"),
+                 (("--netns", "/etc/passwd"), 1, "/etc/passwd"), (("--netns", "999999"), 1, "999999"))
+        for arguments, status, word in cases:
+            self.refused(" ".join(arguments), (self.binary, *arguments), status, word)
+        self.refused("as nobody", (*nobody, self.binary, "--port", "3306"), 1, "root")
+        self.refused("as root without capabilities", (*no_capabilities, self.binary, "--port", "3306"), 1, "")
+
+    def refused(self, title, command, status, word):
+        program = hptrace.run(self.here, *command)
+        problems = []
+        if program.status != status:
+            problems.append(f"exit status {program.status}, not {status}")
+        if not program.stderr:
+            problems.append("nothing on stderr")
+        elif word.lower() not in "\n".join(program.stderr).lower():
+            problems.append(f"stderr does not speak of {word}")
+        if len(program.stderr) > 3:
+            problems.append("more than one clear line")
+        self.verdict("refused", title, program, problems)
+
+    def stdout_unusable(self, node):
+        """stdout closed, full, or a pipe nobody reads."""
+        for title, redirection in (("stdout closed", ">&-"), ("stdout full", ">/dev/full")):
+            program = hptrace.run(node, "sh", "-c", f'exec "$0" --port 3306 --existing --json {redirection}',
+                                  self.binary)
+            problems = [] if program.status == 1 and program.stderr else [f"exit status {program.status}"]
+            self.verdict("refused", title, program, problems)
+
+    # --- what is absent is said, what is present is traced -------------------------------------------------------
+
+    def absent(self):
+        program = hptrace.run(self.here, self.binary, "--port", "3306", "--duration", "1")
+        text = "\n".join(program.stderr)
+        problems = [f"stderr does not name {name}" for name in ("nf_nat", "ip_vs") if name not in text]
+        self.verdict("absent", "nf_nat and ip_vs", program, problems)
+
+        # ip_vs alone.
+        cluster = Cluster()
+        KubeProxy(cluster.node, "", (MYSQL, OTHER)).start_ipvs_only()
+        self.traces_without("nf_nat", cluster, MYSQL.address[4], 3306, "mysql-a", ("ok", "ip_vs", MYSQL_A[4]))
+        cluster.close()
+        subprocess.run(["modprobe", "-r", "ip_vs_rr", "ip_vs"], check=True)
+
+        # nf_nat alone: a plain HostPort.
+        cluster = Cluster()
+        pod = Pod(cluster.mysql_b, "mysql-b-0", {4: "10.224.0.222", 6: "fd00:10:224::de"})
+        portmap = Portmap(cluster.node, "nft", pod, [(3306, 3306, "tcp")])
+        portmap.add()
+        self.traces_without("ip_vs", cluster, NODE[4], 3306, "mysql-b", ("hostport", "nf_nat", "10.224.0.222"))
+        portmap.delete()
+        cluster.close()
+
+    def traces_without(self, module, cluster, address, port, answer, wanted):
+        problems = [f"{module} is loaded"] if module in modules() else []
+        program = hptrace.Hptrace(cluster.node, self.binary, "--port", str(port), "--json")
+        if program.wait_tracing():
+            answered, local = ask_once(cluster.client, "tcp", address, port)
+            program.status = program.stop()
+            seen = [(record.get("verdict"), record.get("mechanism"), record.get("rewritten", {}).get("ip"))
+                    for record in program.records("connection") if record["client"]["port"] == local[1]]
+            if answered != answer:
+                problems.append(f"answered by {answered}")
+            if seen != [wanted]:
+                problems.append(f"records {seen}, not {wanted}")
+        else:
+            program.status = program.stop()
+            problems.append("did not trace")
+        if not any(module in line for line in program.stderr):
+            problems.append(f"stderr does not say that {module} is absent")
+        if module in modules():
+            problems.append(f"{module} was loaded")
+        self.verdict("absent", module, program, problems)
+
+    # --- nothing stays attached ---------------------------------------------------------------------------------
+
+    def leaves_nothing(self, node):
+        for probe in ("fexit", "kprobe"):
+            for signal_name, number in (("SIGKILL", 9), ("SIGTERM", 15), ("SIGINT", 2)):
+                before = self.attached()
+                program = hptrace.Hptrace(node, self.binary, "--port", "3306", "--probe", probe)
+                problems = [] if program.wait_tracing() else ["did not trace"]
+                if not problems and self.attached() == before:
+                    problems.append("attached nothing that bpftool shows: this check proves nothing")
+                program.status = program.stop(number)
+                deadline = time.monotonic() + 30  # the kernel frees programs and links later (RCU)
+                while (after := self.attached()) != before and time.monotonic() < deadline:
+                    time.sleep(0.2)
+                problems += [f"left behind: {name} {after[name]}" for name in after if after[name] != before[name]]
+                self.verdict("leaves nothing", f"{probe} {signal_name}", program, problems)
+
+    @staticmethod
+    def attached():
+        """Ids of everything BPF, and the kprobes."""
+        ids = {}
+        for kind in ("prog", "link", "map"):
+            listed = subprocess.run(["bpftool", "-j", kind, "list"], stdout=subprocess.PIPE, check=True).stdout
+            # bpftool's own programs, loaded to find the users of the others, may still be going away.
+            ids[kind] = sorted(item["id"] for item in json.loads(listed or "[]")
+                               if item.get("name") not in ("iter", "libbpf_nametest", "libbpf_det_bind"))
+        for file in ("/sys/kernel/debug/kprobes/list", "/sys/kernel/tracing/kprobe_events"):
+            ids[file] = read(file)
+        return ids
+
+    # --- a kernel that does not let us --------------------------------------------------------------------------
+
+    def no_btf(self):
+        script = 'mount -t tmpfs none /sys/kernel/btf && exec "$0" --port 3306 --duration 1'
+        program = hptrace.run(self.here, "unshare", "-m", "sh", "-c", script, self.binary)
+        problems = [] if program.status == 1 else [f"exit status {program.status}, not 1"]
+        if "btf" not in "\n".join(program.stderr).lower():
+            problems.append("stderr does not speak of BTF")
+        self.verdict("refused", "no BTF", program, problems)
+
+    def lockdown(self):
+        """Last: it cannot be undone before the next boot."""
+        subprocess.run(["mount", "-t", "securityfs", "none", "/sys/kernel/security"], check=False,
+                       stderr=subprocess.DEVNULL)
+        with open("/sys/kernel/security/lockdown", "w", encoding="ascii") as file:
+            file.write("confidentiality")
+        program = hptrace.run(self.here, self.binary, "--port", "3306", "--duration", "1")
+        problems = [] if program.status == 1 else [f"exit status {program.status}, not 1"]
+        if "lockdown" not in "\n".join(program.stderr).lower():
+            problems.append("stderr does not speak of lockdown")
+        self.verdict("refused", "kernel lockdown", program, problems)
+
+    def verdict(self, what, case, program, problems):
+        if any("terminate called" in line or "Sanitizer" in line for line in program.stderr):
+            problems = [*problems, "crashed"]
+        self.report.check([what, case, program.status], problems)
+        if problems:
+            self.report.transcript(program.transcript())
+
+    def run(self):
+        loaded = [name for name in WATCHED_MODULES if name in modules()]
+        self.report.check(["fresh", "nothing is loaded yet", ""], [f"{name} is loaded" for name in loaded])
+        self.changes_nothing("nothing loaded", self.here)
+        self.refuses()
+        self.absent()
+        incident = Incident(next(row for row in ROWS if row.name == "other-backend"), "legacy")
+        for family in (4, 6):
+            ask_once(incident.cluster.client, "tcp", MYSQL.address[family], 3306)
+        self.changes_nothing("all in use", incident.cluster.node)
+        self.stdout_unusable(incident.cluster.node)
+        self.leaves_nothing(incident.cluster.node)
+        self.no_btf()
+        self.lockdown()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hptrace", required=True, help="the binary under test")
+    options = parser.parse_args()
+    private_mounts("/run/netns", "/var/lib/cni")
+    for filesystem, target in (("debugfs", "/sys/kernel/debug"), ("tracefs", "/sys/kernel/tracing")):
+        subprocess.run(["mount", "-t", filesystem, "none", target], check=False, stderr=subprocess.DEVNULL)
+    report = Report(f"fresh machine, {os.uname().release}", (("CHECK", 25), ("CASE", 32), ("EXIT", 4)))
+    Fresh(options, report).run()
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

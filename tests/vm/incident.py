@@ -1,0 +1,245 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The incident on real components: who really answers decides, and hptrace must say the same of every connection."""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from lib import hptrace  # noqa: E402
+from lib.cluster import NODE  # noqa: E402
+from lib.incident import MYSQL, OTHER, ROWS, Incident  # noqa: E402
+from lib.netns import Namespace, private_mounts  # noqa: E402
+from lib.report import Report  # noqa: E402
+from lib.servers import Client  # noqa: E402
+
+PORTS = "3306,30306,6379"
+HOSTPORT = "HostPort"
+
+
+@dataclass
+class Destination:
+    kind: str  # ClusterIP, NodePort, HostPort
+    address: dict
+    port: int
+    service: object = None
+
+
+CLUSTER_IP = Destination("ClusterIP", MYSQL.address, MYSQL.port, MYSQL)
+NODE_PORT = Destination("NodePort", NODE, MYSQL.node_port, MYSQL)
+OTHER_SERVICE = Destination("ClusterIP", OTHER.address, OTHER.port, OTHER)
+PLAIN_HOSTPORT = Destination(HOSTPORT, NODE, 3306)
+
+
+@dataclass
+class Attempt:
+    """One connection and who answered it."""
+
+    client: str
+    family: int
+    protocol: str
+    destination: Destination
+    expected_answer: str
+    reasons: tuple  # reason codes that fit if it is hijacked
+    existing: bool = False
+    answer: str = ""
+    local: tuple = ("", 0)
+
+    def key(self):
+        return (self.protocol, *self.local, self.destination.address[self.family], self.destination.port)
+
+    def cells(self):
+        return [self.client + (" before" if self.existing else ""), f"ipv{self.family}", self.protocol,
+                f"{self.destination.kind}:{self.destination.port}", self.answer]
+
+
+def record_key(record):
+    client, original = record.get("client", {}), record.get("original", {})
+    return (record.get("protocol"), client.get("ip"), client.get("port"), original.get("ip"), original.get("port"))
+
+
+class RowTest:
+    def __init__(self, row, options, report, node):
+        self.row, self.options, self.report = row, options, report
+        self.incident = Incident(row, options.kube_proxy, node)
+        cluster = self.incident.cluster
+        self.clients = {"pod": cluster.client, "node": cluster.node, "outside": cluster.outside}
+        self.names = {"mysql-b": self.incident.mysql_b, "mysql-c": self.incident.mysql_c}
+        self.open_clients = []
+        self.tracer = None
+
+    def attempt(self, client, family, protocol, destination, keep=False, portmap_gone=False):
+        """Connects and asks who answers. keep: leaves the connection open."""
+        reasons = ()
+        if destination.kind == HOSTPORT:
+            expected = "mysql-b"
+        elif destination is OTHER_SERVICE:
+            expected = "redis"
+        elif portmap_gone or (destination is CLUSTER_IP and not self.row.cluster_ip):
+            expected = "mysql-a"
+        elif destination is CLUSTER_IP:
+            expected, reasons = "mysql-b", (self.row.cluster_ip,)
+        else:
+            expected, reasons = "mysql-c", ("nodeport_ipvs", self.row.cluster_ip)
+        attempt = Attempt(client, family, protocol, destination, expected, reasons, existing=keep)
+        connection = Client(self.clients[client], protocol, destination.address[family], destination.port)
+        attempt.answer, attempt.local = connection.ask(), connection.local
+        if keep:
+            self.open_clients.append((connection, attempt))
+        else:
+            connection.close()
+        return attempt
+
+    def run(self):
+        attempts = [self.attempt("pod", family, protocol, destination, keep=True)
+                    for family in (4, 6) for protocol in ("tcp", "udp") for destination in (CLUSTER_IP, NODE_PORT)]
+        if self.options.hptrace:
+            self.tracer = hptrace.Hptrace(self.incident.cluster.node, self.options.hptrace, "--port", PORTS, "--json",
+                                          "--probe", self.options.probe)
+            if not self.tracer.wait_tracing():
+                self.report.check([self.row.name, "hptrace starts"], ["it did not reach `hptrace: tracing`"])
+                self.tracer.stop()
+                self.report.transcript(self.tracer.transcript())
+                return
+            self.report.note(f"{self.row.name}: {self.tracer.stderr[-1]}")
+        attempts += [self.attempt(client, family, protocol, destination)
+                     for destination in (CLUSTER_IP, NODE_PORT, OTHER_SERVICE, PLAIN_HOSTPORT)
+                     for client in self.clients for family in (4, 6) for protocol in ("tcp", "udp")]
+        self.incident.delete_pods()
+        attempts += [self.attempt("pod", family, protocol, destination, portmap_gone=True)
+                     for destination in (CLUSTER_IP, NODE_PORT) for family in (4, 6) for protocol in ("tcp", "udp")]
+        failures = self.report.failures
+        status = self.tracer.stop() if self.tracer else None
+        self.compare(attempts, status)
+        if self.tracer:
+            self.check_left_over()
+            if self.report.failures > failures:
+                self.report.transcript(self.tracer.transcript())
+
+    def compare(self, attempts, status):
+        records = {}
+        for record in self.tracer.records("connection") if self.tracer else ():
+            records.setdefault(record_key(record), []).append(record)
+        for attempt in attempts:
+            problems, seen = [], ["", ""]
+            if attempt.answer != attempt.expected_answer:
+                problems.append(f"should have been answered by {attempt.expected_answer}")
+            if self.tracer:
+                mine = records.pop(attempt.key(), [])
+                if len(mine) != 1:
+                    problems.append(f"{len(mine)} records for {attempt.key()}: {mine}")
+                else:
+                    seen = [mine[0].get("verdict", ""), mine[0].get("reason_code", "")]
+                    problems += self.disagreements(attempt, mine[0])
+            self.report.check([self.row.name, *attempt.cells(), *seen], problems)
+        if self.tracer:
+            problems = [f"a connection nobody made: {record}" for left in records.values() for record in left]
+            for kind in ("lost", "gap", "not JSON"):
+                problems += [f"{kind}: {record}" for record in self.tracer.records(kind)]
+            if status != 3:
+                problems.append(f"exit status {status}, not 3")
+            summaries = self.tracer.records("summary")
+            if len(summaries) != 1 or summaries[0].get("exit_status") != 3:
+                problems.append(f"summary: {summaries}")
+            self.report.check([self.row.name, "summary and exit status", "", "", "", "", status], problems)
+
+    def disagreements(self, attempt, record):
+        """What in the record does not agree with who answered."""
+        family, destination = attempt.family, attempt.destination
+        expected = {"netns": self.incident.cluster.node.inode(), "protocol": attempt.protocol,
+                    "existing": attempt.existing}
+        if attempt.answer in self.names:
+            pod = self.names[attempt.answer]
+            backend = "iptables-" + self.incident.portmap_backend
+            expected |= {"verdict": "hijacked" if destination.service else "hostport", "mechanism": "nf_nat",
+                         "rewritten.ip": pod.addresses[family], "rewritten.port": 3306,
+                         "rewritten.pod": {"namespace": "default", "name": pod.name},
+                         "rule.producer": "portmap", "rule.backend": backend, "rule.table": "nat",
+                         "rule.family": "ip" if family == 4 else "ip6", "rule.chain": pod.chain,
+                         "rule.network": pod.network, "rule.container_id": pod.container_id}
+        elif destination.service:
+            address, port = destination.service.endpoint[family]
+            expected |= {"verdict": "ok", "mechanism": "ip_vs", "rewritten.ip": address, "rewritten.port": port}
+        if destination.service:
+            expected["original.service.kind"] = destination.kind
+        if attempt.client == "pod":
+            expected["client.pod"] = {"namespace": "default", "name": "app-1"}
+        problems = [f"{path} is {_get(record, path)!r}, not {value!r}"
+                    for path, value in expected.items() if _get(record, path) != value]
+        if expected.get("verdict") == "hijacked":
+            address, port = destination.service.endpoint[family]
+            if record.get("expected") != [{"ip": address, "port": port}]:
+                problems.append(f"expected is {record.get('expected')!r}, not {address} {port}")
+            if record.get("reason_code") not in attempt.reasons:
+                problems.append(f"reason_code is {record.get('reason_code')!r}, not one of {attempt.reasons}")
+            for words in ("reason", "advice", "conflict_id"):
+                if not record.get(words):
+                    problems.append(f"no {words}")
+            if pod.name not in record.get("advice", ""):
+                problems.append(f"the advice does not name {pod.name}: {record.get('advice')!r}")
+        return problems
+
+    def check_left_over(self):
+        """After DEL, a connection that was opened through the rule goes on to the pod: only `stale` explains it."""
+        left = hptrace.run(self.incident.cluster.node, self.options.hptrace, "--port", PORTS, "--json", "--existing")
+        verdicts = {record_key(record): record.get("verdict") for record in left.records("connection")}
+        alarm = False
+        for connection, attempt in self.open_clients:
+            wanted = "stale" if attempt.answer in self.names else "ok"
+            alarm |= wanted == "stale"
+            attempt.answer = connection.ask()
+            problems = [] if attempt.answer == attempt.expected_answer else ["the open connection changed its server"]
+            seen = verdicts.get(attempt.key())
+            if seen != wanted:
+                problems.append(f"--existing says {seen}, not {wanted}")
+            self.report.check([self.row.name, *attempt.cells(), seen, "after DEL"], problems)
+        problems = [] if left.status == (3 if alarm else 0) else [f"exit status {left.status}"]
+        self.report.check([self.row.name, "--existing exit status", "", "", "", "", left.status], problems)
+        if problems:
+            self.report.transcript(left.transcript())
+
+    def close(self):
+        for connection, _ in self.open_clients:
+            connection.close()
+        self.incident.close()
+
+
+def _get(record, path):
+    for name in path.split("."):
+        record = record.get(name) if isinstance(record, dict) else None
+    return record
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hptrace", help="the binary under test; without it only the scenario itself is tested")
+    parser.add_argument("--probe", choices=("fexit", "kprobe"), default="fexit")
+    parser.add_argument("--kube-proxy", choices=("legacy", "nft"), default="legacy", help="its iptables back end")
+    parser.add_argument("--rows", default=",".join(row.name for row in ROWS))
+    parser.add_argument("--own-namespace", default="other-backend", metavar="ROW",
+                        help="this row's node is the namespace the test runs in; its state is left behind")
+    options = parser.parse_args()
+
+    private_mounts("/run/netns", "/var/lib/cni")
+    report = Report(f"incident on {os.uname().release}: kube-proxy iptables-{options.kube_proxy}, "
+                    + (f"hptrace --probe {options.probe}" if options.hptrace else "no hptrace"),
+                    (("ROW", 13), ("CLIENT", 14), ("IP", 4), ("PROT", 4), ("DESTINATION", 15), ("ANSWERED BY", 11),
+                     ("HPTRACE", 9), ("REASON", 25)))
+    rows = [row for row in ROWS if row.name in options.rows.split(",")]
+    rows.sort(key=lambda row: row.name == options.own_namespace)  # last: it leaves its rules behind
+    for row in rows:
+        node = Namespace.adopt("node") if row.name == options.own_namespace else None
+        test = RowTest(row, options, report, node)
+        report.note(f"{row.name}: cluster built")
+        try:
+            test.run()
+        finally:
+            test.close()
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

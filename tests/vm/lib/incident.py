@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The incident: a hostPort pod takes over a Service. Builds one row of the matrix on a cluster."""
+
+from dataclasses import dataclass
+
+from lib.cluster import Cluster, MYSQL_A, MYSQL_B, MYSQL_C, CLIENT, REDIS
+from lib.kubeproxy import KubeProxy, Service
+from lib.portmap import Pod, Portmap
+
+MYSQL = Service("mysql-a", {4: "10.96.0.10", 6: "fd00:10:96::a"}, 3306,
+                {4: (MYSQL_A[4], 3306), 6: (MYSQL_A[6], 3306)}, node_port=30306)
+OTHER = Service("redis", {4: "10.96.0.20", 6: "fd00:10:96::14"}, 6379,
+                {4: (REDIS[4], 6379), 6: (REDIS[6], 6379)})
+
+
+@dataclass
+class Row:
+    """One line of the matrix. cluster_ip: the reason code of a hijacked ClusterIP, or "" where the Service wins."""
+
+    name: str
+    cluster_ip: str
+    other_backend: bool = False
+    prepended: bool = False
+    kube_router: bool = False
+
+
+ROWS = (Row("same-table", ""),
+        Row("other-backend", "other_backend", other_backend=True),
+        Row("prepended", "jump_before_kube_services", prepended=True),
+        Row("kube-router", "no_accept", kube_router=True))
+
+
+class Incident:
+    """The cluster of one row. kube_backend: the iptables flavour ("legacy", "nft") of kube-proxy's rules."""
+
+    def __init__(self, row, kube_backend, node=None):
+        self.cluster = Cluster(node)
+        other = {"legacy": "nft", "nft": "legacy"}[kube_backend]
+        self.portmap_backend = other if row.other_backend else kube_backend
+        proxy = KubeProxy(self.cluster.node, kube_backend, (MYSQL, OTHER))
+        if row.kube_router:
+            proxy.start_kube_router()
+        else:
+            proxy.start_kube_proxy()
+        # Two pods, because ip6tables-legacy 1.8.9 takes `-C` of any --dport for a match: portmap would leave out the
+        # second port of one pod. It also shows that the right pod is named.
+        self.mysql_b = Pod(self.cluster.mysql_b, "mysql-b-0", MYSQL_B, "containerd")
+        self.mysql_c = Pod(self.cluster.mysql_c, "mysql-c-0", MYSQL_C, "cri-o")
+        self.app = Pod(self.cluster.client, "app-1", CLIENT)
+        self.app.write_cache()
+        self.portmaps = [
+            Portmap(self.cluster.node, self.portmap_backend, self.mysql_b, [(3306, 3306, "tcp"), (3306, 3306, "udp")]),
+            Portmap(self.cluster.node, self.portmap_backend, self.mysql_c, [(30306, 3306, "tcp"), (30306, 3306, "udp")])]
+        for portmap in self.portmaps:
+            portmap.add()
+        if row.prepended:
+            self.portmaps[0].prepend_jumps()
+
+    def delete_pods(self):
+        """What the runtime does when the hostPort pods go: portmap DEL. Their servers keep running, to be noticed."""
+        for portmap in self.portmaps:
+            portmap.delete()
+
+    def close(self):
+        self.app.remove_cache()
+        self.cluster.close()
