@@ -23,12 +23,13 @@ enum class Verdict : std::uint8_t {
     foreign,    // Service destination, to a non-endpoint, by some other rule
     stale,      // existing connection that no current rule explains
     ok,
-    exposed,    // address that exists only for Services, on a port that is no Service's
-    hostport,   // a HostPort used as intended
+    exposed,   // address that exists only for Services, on a port that is no Service's
+    hostport,  // a HostPort used as intended
     other,
 };
 inline constexpr std::size_t verdict_count = 11;
 std::string_view to_string(Verdict verdict);  // "hijacked", ...
+std::optional<Verdict> parse_verdict(std::string_view text);
 // A verdict that makes the exit status 3: hijacked, stale, foreign.
 bool is_alarm(Verdict verdict);
 
@@ -63,21 +64,22 @@ struct Pod {
 struct Finding {
     Connection connection;
     Verdict verdict = Verdict::other;
-    std::optional<Service> service;   // whose destination it was
-    std::vector<Endpoint> expected;   // the Service's endpoints, at most expected_limit
+    std::optional<Service> service;  // whose destination it was
+    std::vector<Endpoint> expected;  // the Service's endpoints, at most expected_limit
     std::size_t expected_total = 0;
-    std::optional<HostPortRule> rule; // that did it
+    std::optional<HostPortRule> rule;  // that did it
     Attribution attribution = Attribution::inferred;
-    bool rule_stale = false;          // its container is gone from the CNI cache, or the address is another's now
+    bool rule_stale = false;  // its container is gone from the CNI cache, or the address is another's now
     std::optional<ReasonCode> reason_code;
+    std::string reason;               // why, in words, one line; empty where the verdict says it all
     std::string conflict_id;          // of a Service x HostPort rule pair; else empty
     std::uint64_t state_boot_ns = 0;  // when the state it was judged by was read
-    std::string unknown_why;          // verdict unknown: what could not be read
+    std::string unknown_why;          // verdict unknown: what could not be read or understood
 
     // names/
     std::optional<Pod> client_pod;
     std::optional<Pod> rewritten_pod;
-    std::optional<Pod> rule_pod;      // whose hostPort the rule is
+    std::optional<Pod> rule_pod;  // whose hostPort the rule is
 };
 inline constexpr std::size_t expected_limit = 16;
 
@@ -89,9 +91,10 @@ struct Conflict {
     Service service;
     HostPortRule rule;
     Winner winner = Winner::depends;
-    std::string depends_on;  // winner depends: on what, in words
+    std::string depends_on;                 // winner depends: on what, in words
     std::optional<ReasonCode> reason_code;  // why the HostPort wins, or could
-    bool bypass = false;     // the HostPort's target is an endpoint of the Service: harmless
+    std::string reason;                     // the same in words, one line
+    bool bypass = false;  // the HostPort leads to an endpoint or a svclb proxy of the Service: harmless
     bool rule_stale = false;
     std::string conflict_id;
     std::optional<Pod> rule_pod;  // names/

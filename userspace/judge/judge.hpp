@@ -14,18 +14,22 @@ namespace hptrace {
 Finding judge(const Connection& connection, const NodeState& state);
 
 // The same when no state was read under the connection's own change counters: by the nearest read before and the
-// nearest after. An alarm needs both to agree, else the verdict is `unsettled`.
-Finding judge_between(const Connection& connection, const NodeState& before, const NodeState& after);
+// nearest after (null: there is none). An alarm needs both to exist and to agree on the Service and the rule, any
+// other verdict needs those that exist to agree; else it is `unsettled`. At least one must be given.
+Finding judge_between(const Connection& connection, const NodeState* before, const NodeState* after);
 
 // Every Service/HostPort pair of the state that wants the same destination and matches the filter's ports,
 // protocols, family and dest. Prediction: who wins is read from the rules, hook order between tables is not visible.
+// One conflict per NodePort, not per node address. Sorted by who wins (HostPort first), then port and address.
 std::vector<Conflict> find_conflicts(const NodeState& state, const Filter& filter);
+
+// HostPort rules that match the filter and whose sandbox is gone, or whose address is another's now.
+std::vector<HostPortRule> find_leaked(const NodeState& state, const Filter& filter);
+
+// Is the sandbox of a portmap rule gone from the CNI cache, or does its target address belong to another one?
+bool is_stale(const HostPortRule& rule, const NodeState& state);
 
 // Stable name of a Service x HostPort rule pair, the same in trace, audit and journal: "c-" and 8 hex digits.
 std::string conflict_id(const Service& service, const HostPortRule& rule);
-
-// Why the HostPort rule won (plain words, one line) and what to do about it. `pod`: "namespace/name" or empty.
-std::string reason_text(ReasonCode code, const Service& service, const HostPortRule& rule, const NodeState& state);
-std::string advice_text(ReasonCode code, const Service& service, const HostPortRule& rule, bool stale, const std::string& pod);
 
 }  // namespace hptrace

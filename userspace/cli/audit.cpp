@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// hptrace audit: the conflicts that can be read from the rules, before any traffic.
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "cli/netns.hpp"
+#include "cli/overview.hpp"
+#include "cli/run.hpp"
+#include "judge/judge.hpp"
+#include "names/names.hpp"
+#include "output/output.hpp"
+#include "state/reader.hpp"
+
+namespace hptrace {
+
+namespace {
+
+int audit_status(const std::vector<Conflict>& conflicts, const std::vector<HostPortRule>& leaked, bool strict,
+                 bool complete) {
+    const auto counts = [strict](const Conflict& conflict) {
+        return !conflict.bypass &&
+               (conflict.winner == Winner::hostport || (strict && conflict.winner == Winner::depends));
+    };
+    if (std::ranges::any_of(conflicts, counts) || (strict && !leaked.empty())) {
+        return exit_hijack;
+    }
+    return complete ? exit_clean : exit_unproven;
+}
+
+}  // namespace
+
+int run_audit(const AuditOptions& options) {
+    if (!options.netns.empty()) {
+        const auto netns = open_netns(options.netns);
+        if (!netns) {
+            return fail(netns.error());
+        }
+        if (const auto entered = enter_netns(*netns, options.netns); !entered) {
+            return fail(entered.error());
+        }
+    }
+    const auto state = read_node_state({});
+    auto conflicts = find_conflicts(*state, options.filter);
+    for (auto& conflict : conflicts) {
+        add_names(conflict, *state);
+    }
+    const auto leaked = find_leaked(*state, options.filter);
+
+    Writer writer(STDOUT_FILENO);
+    if (options.json) {
+        const auto output = make_json_output(writer, {.node = state->node, .netns = state->netns});
+        for (const auto& conflict : conflicts) {
+            output->conflict(conflict);
+        }
+        for (const auto& rule : leaked) {
+            output->leaked(rule);
+        }
+    } else {
+        make_text_output(writer, {})->begin(overview(*state, options.filter));
+        if (conflicts.empty() && leaked.empty()) {
+            writer.line("no conflict between a Service and a HostPort rule");
+        } else {
+            print_audit(writer, conflicts, leaked);
+        }
+    }
+    for (const auto& remark : remarks(*state, options.filter)) {
+        note(remark);
+    }
+    return finish(writer, audit_status(conflicts, leaked, options.strict, is_complete(*state)));
+}
+
+}  // namespace hptrace

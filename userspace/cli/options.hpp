@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/error.hpp"
+#include "capture/capture.hpp"
+#include "capture/filter.hpp"
+#include "judge/finding.hpp"
+
+namespace hptrace {
+
+struct TraceOptions {
+    Filter filter;
+    std::string netns;          // path or process id; empty: the one hptrace runs in
+    std::vector<Verdict> only;  // empty: every verdict is shown
+    bool json = false;
+    bool existing = false;
+    std::optional<std::chrono::nanoseconds> duration;
+    std::optional<std::uint64_t> count;
+    ProbeChoice probe = ProbeChoice::automatic;
+    std::vector<std::string> command;  // after "--"
+};
+
+struct AuditOptions {
+    Filter filter;
+    std::string netns;
+    bool json = false;
+    bool strict = false;
+};
+
+struct DoctorOptions {
+    bool json = false;
+};
+
+// --help and --version.
+struct PrintText {
+    std::string text;
+};
+
+using Command = std::variant<TraceOptions, AuditOptions, DoctorOptions, PrintText>;
+
+// The command line without the program's name. An error is a usage error: one line, without errno.
+Result<Command> parse_command_line(std::vector<std::string> arguments);
+
+// "3306,8000-8100"; port 0 does not exist.
+Result<std::vector<PortRange>> parse_ports(std::string_view text);
+
+// Seconds, fractions allowed; more than 0.
+Result<std::chrono::nanoseconds> parse_duration(std::string_view text);
+
+}  // namespace hptrace

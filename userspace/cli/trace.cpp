@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// hptrace trace: conflicts, connections that exist, then connections as they are made.
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+#include <set>
+#include <tuple>
+
+#include "capture/capture.hpp"
+#include "cli/child.hpp"
+#include "cli/live_judge.hpp"
+#include "cli/netns.hpp"
+#include "cli/overview.hpp"
+#include "cli/run.hpp"
+#include "cli/signals.hpp"
+#include "judge/judge.hpp"
+#include "names/names.hpp"
+#include "output/output.hpp"
+#include "state/reader.hpp"
+
+namespace hptrace {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
+constexpr auto poll_interval = 50ms;
+constexpr auto loss_interval = 1s;
+
+std::uint64_t boot_ns_now() {
+    timespec time{};
+    static_cast<void>(clock_gettime(CLOCK_BOOTTIME, &time));
+    return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(time.tv_nsec);
+}
+
+// What makes two records the same connection.
+using Key = std::tuple<std::uint32_t, std::uint16_t, Protocol, Endpoint, Endpoint>;
+
+Key key_of(const Connection& connection) {
+    return {connection.netns, connection.zone, connection.protocol, connection.client, connection.original};
+}
+
+std::unique_ptr<Output> make_output(Writer& writer, const TraceOptions& options, const NodeState& state) {
+    if (options.json) {
+        return make_json_output(writer, {.node = state.node, .netns = state.netns});
+    }
+    return make_text_output(writer, {.colour = ::isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr});
+}
+
+struct Moved {
+    Fd from;
+    Fd to;
+};
+
+class Trace {
+public:
+    // capture: null for --existing. moved: --netns took hptrace elsewhere.
+    Trace(const TraceOptions& options, Filter filter, Capture* capture, Signals signals, std::optional<Moved> moved)
+        : options_(options),
+          filter_(std::move(filter)),
+          capture_(capture),
+          signals_(std::move(signals)),
+          moved_(std::move(moved)),
+          history_({.read = [this] { return read_state(); },
+                    .tracked = [this] { return capture_ != nullptr ? capture_->tracked_sources() : 0U; },
+                    .boot_ns = boot_ns_now}),
+          judge_(history_),
+          state_(history_.refresh()),
+          output_(make_output(writer_, options, *state_)) {}
+
+    int run() {
+        begin();
+        judge_existing();
+        if (capture_ != nullptr) {
+            follow();
+        }
+        return end();
+    }
+
+private:
+    NodeStatePtr read_state() {
+        ReaderOptions reader;
+        if (capture_ != nullptr) {
+            reader.changes = [this] { return capture_->changes(); };
+        }
+        auto state = read_node_state(reader);
+        incomplete_ = incomplete_ || !is_complete(*state);
+        return state;
+    }
+
+    void begin() {
+        output_->begin(overview(*state_, filter_));
+        for (const auto& remark : remarks(*state_, filter_)) {
+            note(remark);
+        }
+        for (auto& conflict : find_conflicts(*state_, filter_)) {
+            if (!conflict.bypass && conflict.winner != Winner::service) {
+                add_names(conflict, *state_);
+                output_->conflict(conflict);
+            }
+        }
+        if (capture_ != nullptr) {
+            report_probes();
+            note(fmt::format("tracing ({})", to_string(capture_->mode())));
+        }
+        started_ = Clock::now();
+        output_->tracing();
+    }
+
+    // Says what is not traced.
+    void report_probes() {
+        std::set<std::string> said;
+        for (const auto& probe : capture_->probes()) {
+            const bool decides = probe.subsystem == "nf_nat" || probe.subsystem == "ip_vs";
+            if (!decides || probe.mode != ProbeMode::none || !said.insert(probe.subsystem).second) {
+                continue;
+            }
+            if (!probe.present) {
+                note(fmt::format("{} is not loaded: it rewrites nothing now, and is not traced", probe.subsystem));
+            } else if (!sees(probe.subsystem)) {
+                incomplete_ = true;
+                note(fmt::format("{} is not traced: {}", probe.subsystem, probe.why_not_better));
+            }
+        }
+        if (capture_->mode() == ProbeMode::confirm) {
+            note("connections whose first packet is dropped are not seen in this probe mode");
+        }
+    }
+
+    [[nodiscard]] bool sees(const std::string& subsystem) const {
+        return std::ranges::any_of(capture_->probes(), [&](const ProbeStatus& probe) {
+            return probe.subsystem == subsystem && probe.mode != ProbeMode::none;
+        });
+    }
+
+    void judge_existing() {
+        auto existing = read_existing_connections();
+        existing_end_ = boot_ns_now();
+        if (!existing) {
+            incomplete_ = true;
+            note(fmt::format("connections that exist already are not judged: {}", describe(existing.error())));
+            return;
+        }
+        for (const auto& connection : *existing) {
+            if (done()) {
+                return;
+            }
+            if (matches(filter_, connection)) {
+                existing_.insert(key_of(connection));
+                show(connection);
+            }
+        }
+    }
+
+    void follow() {
+        const auto sink = [this](Connection&& connection) { take(connection); };
+        if (!options_.command.empty() && !start_command()) {
+            return;
+        }
+        while (!done()) {
+            wait();
+            if (auto result = capture_->poll(0ms, sink); !result) {
+                error_ = result.error();
+                return;
+            }
+            handle_signals();
+            report_losses(false);
+            writer_.check_reader();
+        }
+        // What was decided before the end belongs to it. SIGCHLD can overtake the last records.
+        for (const auto& last : {capture_->poll(poll_interval, sink), capture_->drain(sink)}) {
+            if (!last) {
+                error_ = last.error();
+            }
+        }
+    }
+
+    // Until there is something to do; never longer than the interval, for records that make no noise.
+    void wait() {
+        auto timeout = poll_interval;
+        if (options_.duration) {
+            const auto left = started_ + *options_.duration - Clock::now();
+            timeout = std::clamp(std::chrono::ceil<std::chrono::milliseconds>(left), 0ms, timeout);
+        }
+        std::array<pollfd, 2> wait_for{{{.fd = capture_->descriptor(), .events = POLLIN, .revents = 0},
+                                        {.fd = signals_.descriptor(), .events = POLLIN, .revents = 0}}};
+        static_cast<void>(::poll(wait_for.data(), wait_for.size(), static_cast<int>(timeout.count())));
+    }
+
+    [[nodiscard]] bool done() const {
+        return stopped_ || !writer_.ok() || (options_.count && shown_ >= *options_.count) ||
+               (options_.duration && Clock::now() - started_ >= *options_.duration);
+    }
+
+    // The command is the user's: it belongs where the user is, not where --netns took hptrace.
+    bool start_command() {
+        const auto go = [this](const Fd& netns, const std::string& name) {
+            const auto gone = enter_netns(netns, name);
+            if (!gone) {
+                error_ = gone.error();
+            }
+            return gone.has_value();
+        };
+        if (moved_ && !go(moved_->from, "hptrace was started in")) {
+            return false;
+        }
+        auto child = Child::start(options_.command);
+        if (!child) {
+            error_ = child.error();
+            return false;
+        }
+        child_ = *child;
+        return !moved_ || go(moved_->to, options_.netns);
+    }
+
+    void handle_signals() {
+        while (const auto number = signals_.next()) {
+            if (*number == SIGCHLD) {
+                if (const auto how = child_ ? child_->ended() : std::nullopt) {
+                    note(fmt::format("{} {}", options_.command.front(), *how));
+                    child_.reset();
+                    stopped_ = true;
+                }
+            } else {
+                stopped_ = true;
+            }
+        }
+    }
+
+    void take(const Connection& connection) {
+        if (done()) {
+            return;
+        }
+        // It was in conntrack already when that was read.
+        if (connection.boot_ns <= existing_end_ && existing_.contains(key_of(connection))) {
+            return;
+        }
+        show(connection);
+    }
+
+    void show(const Connection& connection) {
+        const auto finding = judge_.judge(connection);
+        ++verdicts_.at(static_cast<std::size_t>(finding.verdict));
+        if (options_.only.empty() || std::ranges::find(options_.only, finding.verdict) != options_.only.end()) {
+            output_->connection(finding);
+            ++shown_;
+        }
+    }
+
+    [[nodiscard]] std::array<Loss, 4> losses() const {
+        const auto counters = capture_->counters();
+        return {{{"ring_buffer", counters.lost_ring},
+                 {"pending", counters.lost_pending},
+                 {"missed_probes", counters.missed_probes},
+                 {"commit", counters.lost_commit}}};  // the connection itself is shown
+    }
+
+    void report_losses(bool last) {
+        const auto now = Clock::now();
+        if (!last && now - losses_said_ < loss_interval) {
+            return;
+        }
+        losses_said_ = now;
+        const auto total = losses();
+        for (std::size_t i = 0; i < total.size(); ++i) {
+            if (total.at(i).count > said_losses_.at(i).count) {
+                output_->lost({total.at(i).where, total.at(i).count - said_losses_.at(i).count});
+            }
+        }
+        said_losses_ = total;
+    }
+
+    int end() {
+        if (child_) {
+            note(fmt::format("{} (process {}) is still running", options_.command.front(), child_->pid()));
+        }
+        Summary summary;
+        summary.node = state_->node;
+        summary.netns = state_->netns;
+        summary.verdicts = verdicts_;
+        if (capture_ != nullptr) {
+            report_losses(true);
+            const auto counters = capture_->counters();
+            summary.seconds = std::chrono::duration<double>(Clock::now() - started_).count();
+            summary.seen = counters.seen;
+            // A connection that ip_vs schedules passes nf_nat first, unchanged.
+            const auto rewritten = counters.rewritten + counters.ipvs;
+            summary.not_rewritten = counters.seen > rewritten ? counters.seen - rewritten : 0;
+            summary.lost = counters.lost_ring + counters.lost_pending + counters.missed_probes;
+        }
+        const auto newest = history_.newest();
+        summary.unread_sources = unread_sources(*newest);
+        summary.unread_rules = newest->unread_rules.size();
+        summary.exit_status = status(summary.lost);
+        output_->summary(summary);
+        if (error_) {
+            return fail(*error_);
+        }
+        return finish(writer_, summary.exit_status);
+    }
+
+    [[nodiscard]] int status(std::uint64_t lost) const {
+        const auto count = [this](Verdict verdict) { return verdicts_.at(static_cast<std::size_t>(verdict)); };
+        if (error_) {
+            return exit_failure;
+        }
+        for (std::size_t i = 0; i < verdicts_.size(); ++i) {
+            if (verdicts_.at(i) > 0 && is_alarm(static_cast<Verdict>(i))) {
+                return exit_hijack;
+            }
+        }
+        const bool unproven = lost > 0 || incomplete_ || count(Verdict::unknown) > 0 || count(Verdict::unsettled) > 0;
+        return unproven ? exit_unproven : exit_clean;
+    }
+
+    const TraceOptions& options_;
+    Filter filter_;
+    Capture* capture_;
+    Signals signals_;
+    std::optional<Moved> moved_;
+    bool incomplete_ = false;  // some of what decides was not read or not traced
+    StateHistory history_;
+    LiveJudge judge_;
+    NodeStatePtr state_;  // as it was in the beginning
+    Writer writer_{STDOUT_FILENO};
+    std::unique_ptr<Output> output_;
+    Clock::time_point started_;
+    Clock::time_point losses_said_;
+    std::array<Loss, 4> said_losses_{};
+    std::set<Key> existing_;
+    std::uint64_t existing_end_ = 0;
+    std::array<std::uint64_t, verdict_count> verdicts_{};
+    std::uint64_t shown_ = 0;
+    std::optional<Child> child_;
+    std::optional<Error> error_;
+    bool stopped_ = false;
+};
+
+}  // namespace
+
+int run_trace(const TraceOptions& options) {
+    auto signals = Signals::start();
+    if (!signals) {
+        return fail(signals.error());
+    }
+    std::optional<Moved> moved;
+    if (!options.netns.empty()) {
+        auto to = open_netns(options.netns);
+        auto from = open_own_netns();
+        for (const auto* opened : {&to, &from}) {
+            if (!*opened) {
+                return fail(opened->error());
+            }
+        }
+        if (const auto entered = enter_netns(*to, options.netns); !entered) {
+            return fail(entered.error());
+        }
+        moved = Moved{std::move(*from), std::move(*to)};
+    }
+    const auto inode = netns_inode();
+    if (!inode) {
+        return fail(inode.error());
+    }
+    auto filter = options.filter;
+    filter.netns = *inode;
+
+    std::optional<Capture> capture;
+    if (!options.existing) {
+        // Before the first read of the state: no change can slip in between.
+        auto started = Capture::start({.filter = filter, .choice = options.probe});
+        if (!started) {
+            return fail(started.error());
+        }
+        capture = std::move(*started);
+    }
+    return Trace(options, std::move(filter), capture ? &*capture : nullptr, std::move(*signals), std::move(moved))
+        .run();
+}
+
+}  // namespace hptrace

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "judge/match.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "judge/judge.hpp"
+
+namespace hptrace {
+
+namespace {
+
+bool stands_first(const JumpOrder& order) {
+    return order.hostport >= 0 && order.kube_services >= 0 && order.hostport < order.kube_services;
+}
+
+const NatTable* find_table(const NodeState& state, Backend backend, Family family) {
+    const auto found = std::ranges::find_if(state.nat_tables, [backend, family](const NatTable& table) {
+        return table.backend == backend && table.family == family;
+    });
+    return found == state.nat_tables.end() ? nullptr : &*found;
+}
+
+ReasonCode ipvs_reason(const Service& service, const HostPortRule& rule, const NodeState& state) {
+    if (service.kind == ServiceKind::node_port) {
+        return ReasonCode::nodeport_ipvs;
+    }
+    const auto accept = accept_backend(state, service.family, rule.backend);
+    if (!accept) {
+        return ReasonCode::no_accept;
+    }
+    if (*accept != rule.backend) {
+        return ReasonCode::other_backend;
+    }
+    return jumps_first(rule, state) ? ReasonCode::jump_before_kube_services : ReasonCode::not_served_here;
+}
+
+ReasonCode rules_reason(const Service& service, const HostPortRule& rule, const NodeState& state) {
+    if (service.endpoints.empty()) {
+        return ReasonCode::no_endpoints;
+    }
+    if (!same_table(service, rule)) {
+        return service.external_local ? ReasonCode::etp_local : ReasonCode::hook_order;
+    }
+    if (jumps_first(rule, state)) {
+        return ReasonCode::jump_before_kube_services;
+    }
+    if (service.external_local) {
+        return ReasonCode::etp_local;
+    }
+    // KUBE-FW returns for a client outside loadBalancerSourceRanges: nothing else lets this kind fall through.
+    return service.kind == ServiceKind::load_balancer ? ReasonCode::lb_source_ranges : ReasonCode::not_served_here;
+}
+
+}  // namespace
+
+bool matches_somewhere(const NodeState& state, const HostPortRule& rule, const Endpoint& destination,
+                       Protocol protocol) {
+    return hostport_matches(state, rule, destination, protocol, false) ||
+           hostport_matches(state, rule, destination, protocol, true);
+}
+
+Endpoint target_of(const HostPortRule& rule, std::uint16_t port) {
+    return {rule.target.ip, rule.target.port != 0 ? rule.target.port : port};
+}
+
+bool has_endpoint(const Service& service, const Endpoint& endpoint) {
+    return std::ranges::binary_search(service.endpoints, endpoint);
+}
+
+bool is_service_proxy(const HostPortRule& rule, const Service& service, const NodeState& state) {
+    const auto* sandbox = rule.container_id.empty() ? nullptr : state.find_sandbox(rule.container_id);
+    constexpr std::string_view prefix = "svclb-";
+    if (sandbox == nullptr || !sandbox->pod_name.starts_with(prefix)) {
+        return false;
+    }
+    if (!service.name) {
+        // ip_vs holds no names. Only an address given out by ServiceLB itself can be the pod's own Service.
+        return service.kind == ServiceKind::load_balancer && sandbox->pod_namespace == "kube-system";
+    }
+    if (sandbox->pod_namespace != "kube-system" && sandbox->pod_namespace != service.name->ns) {
+        return false;
+    }
+    const auto rest = std::string_view(sandbox->pod_name).substr(prefix.size());
+    if (!rest.starts_with(service.name->name + "-")) {
+        return false;
+    }
+    // "<uid>-<random>", or "<random>" of older versions: more dashes belong to a longer Service name.
+    return std::ranges::count(rest.substr(service.name->name.size() + 1), '-') <= 1;
+}
+
+bool is_service_device(const std::string& device) {
+    return device == "kube-ipvs0" || device == "kube-dummy-if" || device == "nodelocaldns";
+}
+
+bool jumps_first(const HostPortRule& rule, const NodeState& state) {
+    const auto* table = find_table(state, rule.backend, rule.family);
+    return table != nullptr && (stands_first(table->prerouting) || stands_first(table->output));
+}
+
+std::optional<Backend> accept_backend(const NodeState& state, Family family, Backend preferred) {
+    std::optional<Backend> found;
+    for (const auto& table : state.nat_tables) {
+        if (table.family == family && table.ipvs_accept && (!found || table.backend == preferred)) {
+            found = table.backend;
+        }
+    }
+    return found;
+}
+
+bool same_table(const Service& service, const HostPortRule& rule) {
+    return service.backend == rule.backend && rule.backend != Backend::nftables;
+}
+
+ReasonCode hijack_reason(const Service& service, const HostPortRule& rule, const std::optional<Address>& destination,
+                         const NodeState& state) {
+    if (!rule.local_only && destination && state.find_local(*destination) == nullptr) {
+        return ReasonCode::no_local_check;
+    }
+    if (service.kind == ServiceKind::health_check_node_port) {
+        return ReasonCode::not_served_here;
+    }
+    return service.proxy == ServiceProxy::ipvs ? ipvs_reason(service, rule, state) : rules_reason(service, rule, state);
+}
+
+bool is_stale(const HostPortRule& rule, const NodeState& state) {
+    if (rule.producer != Producer::portmap || rule.container_id.empty()) {
+        return false;
+    }
+    const auto* sandbox = state.find_sandbox(rule.container_id);
+    if (sandbox == nullptr && state.sandboxes_complete) {
+        return true;
+    }
+    if (sandbox != nullptr && std::ranges::find(sandbox->ips, rule.target.ip) != sandbox->ips.end()) {
+        return false;
+    }
+    const auto* owner = state.find_sandbox(rule.target.ip);
+    return owner != nullptr && owner->container_id != rule.container_id;
+}
+
+}  // namespace hptrace

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "judge/words.hpp"
+#include "output/escape.hpp"
+#include "output/output.hpp"
+
+namespace hptrace {
+
+namespace {
+
+using Row = std::array<std::string, 4>;
+
+Row conflict_row(const Conflict& conflict) {
+    auto winner = std::string(to_string(conflict.winner));
+    if (conflict.bypass) {
+        winner = "harmless";  // whoever wins, an endpoint of the Service answers
+    }
+    const auto destination = fmt::format("{}/{} {}", destination_text(conflict.service),
+                                         to_string(conflict.service.protocol), to_string(conflict.service.kind));
+    return {winner, destination,
+            escape(owner_text(conflict.rule, conflict.rule_pod)) + (conflict.rule_stale ? " gone" : ""),
+            escape(conflict.rule.chain)};
+}
+
+Row leaked_row(const HostPortRule& rule) {
+    const auto address = rule.host_ip ? to_string(rule.host_ip->address) : "*";
+    const auto destination =
+        fmt::format("{}:{}/{} -> {}", address, rule.port.first, to_string(rule.protocol), to_string(rule.target.ip));
+    return {"leaked", destination, fmt::format("sandbox {} gone", escape(rule.container_id.substr(0, 12))),
+            escape(rule.chain)};
+}
+
+}  // namespace
+
+void print_audit(Writer& writer, const std::vector<Conflict>& conflicts, const std::vector<HostPortRule>& leaked) {
+    std::vector<Row> rows{{"WINNER", "DESTINATION", "HOSTPORT OF", "RULE"}};
+    std::vector<std::string> notes{""};
+    for (const auto& conflict : conflicts) {
+        rows.push_back(conflict_row(conflict));
+        notes.push_back(conflict.depends_on.empty() ? "" : fmt::format("depends on {}", conflict.depends_on));
+    }
+    for (const auto& rule : leaked) {
+        rows.push_back(leaked_row(rule));
+        notes.push_back(fmt::format("remove it: {}", escape(removal_command(rule))));
+    }
+    std::array<std::size_t, 3> widths{8, 20, 19};
+    for (const auto& row : rows) {
+        for (std::size_t i = 0; i < widths.size(); ++i) {
+            widths.at(i) = std::max(widths.at(i), row.at(i).size());
+        }
+    }
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        const auto& row = rows[i];
+        writer.line(
+            fmt::format("{:<{}}  {:<{}}  {:<{}}  {}", row[0], widths[0], row[1], widths[1], row[2], widths[2], row[3]));
+        if (!notes[i].empty()) {
+            writer.line(fmt::format("{:<{}}  {}", "", widths[0], notes[i]));
+        }
+    }
+}
+
+}  // namespace hptrace

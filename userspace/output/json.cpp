@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// One JSON object per line; docs/json-schema.json describes them. A field that is not known is left out.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "judge/words.hpp"
+#include "output/output.hpp"
+
+namespace hptrace {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int schema_version = 1;
+
+void set(Json& json, const char* name, const std::string& text) {
+    if (!text.empty()) {
+        json[name] = text;
+    }
+}
+
+Json endpoint_json(const Endpoint& endpoint) {
+    return {{"ip", to_string(endpoint.ip)}, {"port", endpoint.port}};
+}
+
+Json pod_json(const Pod& pod) {
+    Json json = Json::object();
+    set(json, "namespace", pod.ns);
+    set(json, "name", pod.name);
+    return json;
+}
+
+Json with_pod(Json json, const std::optional<Pod>& pod) {
+    if (pod) {
+        json["pod"] = pod_json(*pod);
+    }
+    return json;
+}
+
+Json service_json(const Service& service) {
+    Json json{{"kind", to_string(service.kind)}};
+    if (service.name) {
+        set(json, "namespace", service.name->ns);
+        set(json, "name", service.name->name);
+        set(json, "port", service.name->port);
+    }
+    return json;
+}
+
+Json rule_json(const HostPortRule& rule, bool stale, std::optional<Attribution> attribution,
+               const std::optional<Pod>& pod) {
+    Json json{{"producer", to_string(rule.producer)},
+              {"backend", to_string(rule.backend)},
+              {"family", rule.family == Family::ipv4 ? "ip" : "ip6"}};
+    set(json, "table", rule.table);
+    set(json, "chain", rule.chain);
+    if (rule.handle) {
+        json["handle"] = *rule.handle;
+    }
+    set(json, "text", rule.text);
+    set(json, "network", rule.network);
+    set(json, "container_id", rule.container_id);
+    json["stale"] = stale;
+    if (attribution) {
+        json["attribution"] = to_string(*attribution);
+    }
+    return with_pod(std::move(json), pod);
+}
+
+Json endpoints_json(const std::vector<Endpoint>& endpoints) {
+    Json json = Json::array();
+    for (const auto& endpoint : endpoints) {
+        json.push_back(endpoint_json(endpoint));
+    }
+    return json;
+}
+
+class JsonOutput final : public Output {
+public:
+    JsonOutput(Writer& writer, JsonOptions options) : writer_(writer), options_(std::move(options)) {}
+
+    void begin(const Beginning&) override {}
+    void tracing() override {}
+
+    void conflict(const Conflict& conflict) override {
+        const auto& service = conflict.service;
+        auto json = record("conflict");
+        json["protocol"] = to_string(service.protocol);
+        Json original = Json::object();
+        if (service.ip && service.kind != ServiceKind::node_port) {
+            original["ip"] = to_string(*service.ip);
+        }
+        original["port"] = service.port;
+        original["service"] = service_json(service);
+        json["original"] = std::move(original);
+        json["rewritten"] = endpoint_json(
+            {conflict.rule.target.ip, conflict.rule.target.port != 0 ? conflict.rule.target.port : service.port});
+        set_expected(json,
+                     {service.endpoints.begin(),
+                      service.endpoints.begin() +
+                          static_cast<std::ptrdiff_t>(std::min(expected_limit, service.endpoints.size()))},
+                     service.endpoints.size());
+        json["rule"] = rule_json(conflict.rule, conflict.rule_stale, std::nullopt, conflict.rule_pod);
+        json["winner"] = to_string(conflict.winner);
+        json["harmless"] = conflict.bypass;
+        set(json, "depends_on", conflict.depends_on);
+        json["conflict_id"] = conflict.conflict_id;
+        set_reason(json, conflict.reason_code, conflict.reason, advice_for(conflict));
+        write(json);
+    }
+
+    void leaked(const HostPortRule& rule) override {
+        auto json = record("leaked_rule");
+        json["protocol"] = to_string(rule.protocol);
+        json["rule"] = rule_json(rule, true, std::nullopt, std::nullopt);
+        json["rewritten"] =
+            rule.target.port != 0 ? endpoint_json(rule.target) : Json{{"ip", to_string(rule.target.ip)}};
+        json["advice"] = removal_command(rule);
+        write(json);
+    }
+
+    void connection(const Finding& finding) override {
+        const auto& connection = finding.connection;
+        Json json{{"type", "connection"}, {"schema", schema_version}, {"time", time(connection.boot_ns)}};
+        set(json, "node", options_.node);
+        json["netns"] = connection.netns;
+        if (connection.zone != 0) {
+            json["zone"] = connection.zone;
+        }
+        json["protocol"] = to_string(connection.protocol);
+        json["verdict"] = to_string(finding.verdict);
+        json["existing"] = connection.existing;
+        if (connection.committed) {
+            json["committed"] = *connection.committed;
+        }
+        json["client"] = with_pod(endpoint_json(connection.client), finding.client_pod);
+        json["original"] = endpoint_json(connection.original);
+        if (finding.service) {
+            json["original"]["service"] = service_json(*finding.service);
+        }
+        json["rewritten"] = with_pod(endpoint_json(connection.rewritten), finding.rewritten_pod);
+        if (connection.reply_destination) {
+            json["reply_destination"] = endpoint_json(*connection.reply_destination);
+        }
+        if (connection.process) {
+            json["process"] = {{"pid", connection.process->pid}, {"comm", connection.process->comm}};
+        }
+        json["mechanism"] = connection.mechanism == Mechanism::nf_nat ? "nf_nat" : "ip_vs";
+        if (finding.service) {
+            set_expected(json, finding.expected, finding.expected_total);
+        }
+        if (finding.rule) {
+            json["rule"] = rule_json(*finding.rule, finding.rule_stale, finding.attribution, finding.rule_pod);
+        }
+        set(json, "conflict_id", finding.conflict_id);
+        set_reason(json, finding.reason_code, finding.reason, advice_for(finding));
+        if (finding.state_boot_ns != 0) {
+            const auto age =
+                connection.boot_ns > finding.state_boot_ns ? connection.boot_ns - finding.state_boot_ns : 0;
+            json["state_age_ms"] = age / 1'000'000;
+        }
+        write(json);
+    }
+
+    void lost(const Loss& loss) override {
+        auto json = record("lost");
+        json["count"] = loss.count;
+        json["where"] = loss.where;
+        write(json);
+    }
+
+    void gap(const Gap& gap) override {
+        auto json = record("gap");
+        json["from"] = time(gap.from_boot_ns);
+        json["to"] = time(gap.to_boot_ns);
+        json["why"] = gap.why;
+        write(json);
+    }
+
+    void summary(const Summary& summary) override {
+        auto json = record("summary");
+        if (summary.seconds) {
+            json["seconds"] = *summary.seconds;
+        }
+        json["rewritten"] = summary.judged();
+        Json verdicts = Json::object();
+        for (std::size_t i = 0; i < summary.verdicts.size(); ++i) {
+            if (summary.verdicts.at(i) > 0) {
+                verdicts[std::string(to_string(static_cast<Verdict>(i)))] = summary.verdicts.at(i);
+            }
+        }
+        if (!verdicts.empty()) {
+            json["verdicts"] = std::move(verdicts);
+        }
+        if (summary.seen) {
+            json["seen"] = *summary.seen;
+        }
+        if (summary.not_rewritten) {
+            json["not_rewritten"] = *summary.not_rewritten;
+        }
+        json["lost"] = summary.lost;
+        if (!summary.unread_sources.empty()) {
+            json["unread_sources"] = summary.unread_sources;
+        }
+        if (summary.unread_rules > 0) {
+            json["unread_rules"] = summary.unread_rules;
+        }
+        json["exit_status"] = summary.exit_status;
+        write(json);
+    }
+
+private:
+    [[nodiscard]] Json record(const char* type) const {
+        Json json{{"type", type}, {"schema", schema_version}};
+        set(json, "node", options_.node);
+        json["netns"] = options_.netns;
+        return json;
+    }
+
+    [[nodiscard]] std::string time(std::uint64_t boot_ns) const {
+        return utc_time(static_cast<std::int64_t>(boot_ns) + options_.clock_offset());
+    }
+
+    static void set_expected(Json& json, const std::vector<Endpoint>& expected, std::size_t total) {
+        if (!expected.empty()) {
+            json["expected"] = endpoints_json(expected);
+        }
+        json["expected_total"] = total;
+    }
+
+    static void set_reason(Json& json, std::optional<ReasonCode> code, const std::string& reason,
+                           const Advice& advice) {
+        if (code) {
+            json["reason_code"] = to_string(*code);
+        }
+        set(json, "reason", reason);
+        set(json, "advice", advice.text());
+    }
+
+    void write(const Json& json) {
+        // ASCII only, and what is not UTF-8 is replaced: names and comments come from outside.
+        writer_.line(json.dump(-1, ' ', true, Json::error_handler_t::replace));
+    }
+
+    Writer& writer_;
+    JsonOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Output> make_json_output(Writer& writer, JsonOptions options) {
+    return std::make_unique<JsonOutput>(writer, std::move(options));
+}
+
+}  // namespace hptrace

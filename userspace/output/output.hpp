@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// output/: findings as people (table) and programs (JSON lines) read them. Decides nothing.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "judge/finding.hpp"
+#include "output/time.hpp"
+#include "output/writer.hpp"
+
+namespace hptrace {
+
+// What was read before anything is shown.
+struct Beginning {
+    std::string node;
+    std::uint32_t netns = 0;
+    ProxyMode proxy = ProxyMode::none;
+    std::size_t services = 0;                 // that match the filter
+    std::size_t hostports = 0;                // that match the filter
+    std::vector<PortRange> ports;             // the filter's
+    std::vector<std::string> unread_sources;  // with why: "nf_tables (Operation not permitted)"
+    std::size_t unread_rules = 0;
+};
+
+struct Loss {
+    std::string_view where;   // "ring_buffer", "pending", "missed_probes", "commit"
+    std::uint64_t count = 0;  // since it was last said
+};
+
+// A time in which connections could not be seen.
+struct Gap {
+    std::uint64_t from_boot_ns = 0;
+    std::uint64_t to_boot_ns = 0;
+    std::string why;
+};
+
+struct Summary {
+    std::string node;
+    std::uint32_t netns = 0;
+    std::optional<double> seconds;  // how long it traced; absent: only existing connections were judged
+    std::array<std::uint64_t, verdict_count> verdicts{};
+    std::optional<std::uint64_t> seen;           // decisions that match the filter
+    std::optional<std::uint64_t> not_rewritten;  // of those
+    std::uint64_t lost = 0;
+    std::vector<std::string> unread_sources;
+    std::size_t unread_rules = 0;
+    int exit_status = 0;
+
+    [[nodiscard]] std::uint64_t judged() const;  // sum of verdicts
+};
+
+class Output {
+public:
+    Output() = default;
+    Output(const Output&) = delete;
+    Output& operator=(const Output&) = delete;
+    Output(Output&&) = delete;
+    Output& operator=(Output&&) = delete;
+    virtual ~Output() = default;
+
+    virtual void begin(const Beginning& beginning) = 0;
+    virtual void conflict(const Conflict& conflict) = 0;
+    virtual void leaked(const HostPortRule& rule) = 0;
+    virtual void tracing() = 0;  // every probe is attached
+    virtual void connection(const Finding& finding) = 0;
+    virtual void lost(const Loss& loss) = 0;
+    virtual void gap(const Gap& gap) = 0;
+    virtual void summary(const Summary& summary) = 0;
+};
+
+struct TextOptions {
+    bool colour = false;
+    ClockOffset clock_offset = clock_offset_now;
+};
+
+struct JsonOptions {
+    std::string node;
+    std::uint32_t netns = 0;
+    ClockOffset clock_offset = clock_offset_now;
+};
+
+// The writer must outlive the output.
+std::unique_ptr<Output> make_text_output(Writer& writer, TextOptions options);
+std::unique_ptr<Output> make_json_output(Writer& writer, JsonOptions options);
+
+// The table of `hptrace audit`.
+void print_audit(Writer& writer, const std::vector<Conflict>& conflicts, const std::vector<HostPortRule>& leaked);
+
+// "3306,8000-8100".
+std::string to_string(const std::vector<PortRange>& ports);
+
+}  // namespace hptrace

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
+#include <numeric>
+#include <set>
+#include <unordered_map>
+
+#include "judge/words.hpp"
+#include "output/escape.hpp"
+#include "output/output.hpp"
+
+namespace hptrace {
+
+namespace {
+
+constexpr std::size_t line_width = 100;
+// Where each column of the table begins.
+constexpr std::array<std::size_t, 7> columns{0, 14, 24, 31, 51, 69, 88};
+constexpr std::size_t client_column = 3;
+constexpr std::size_t shown_endpoints = 4;
+
+std::string upper(std::string_view text) {
+    std::string result(text);
+    std::ranges::transform(result, result.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+    return result;
+}
+
+std::string verdict_word(Verdict verdict) {
+    return is_alarm(verdict) ? upper(to_string(verdict)) : std::string(to_string(verdict));
+}
+
+std::string counted(std::size_t count, std::string_view noun) {
+    return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+// "(ClusterIP default/mysql-a:mysql)"
+std::string kind_and_name(const Service& service) {
+    std::string text(to_string(service.kind));
+    if (service.name) {
+        text += fmt::format(" {}/{}", escape(service.name->ns), escape(service.name->name));
+        if (!service.name->port.empty()) {
+            text += ":" + escape(service.name->port);
+        }
+    }
+    return text;
+}
+
+std::string endpoints_text(const Finding& finding) {
+    if (finding.expected.empty()) {
+        return "nobody: the Service has no endpoints";
+    }
+    std::vector<std::string> shown;
+    for (std::size_t i = 0; i < std::min(finding.expected.size(), shown_endpoints); ++i) {
+        shown.push_back(to_string(finding.expected[i]));
+    }
+    auto text = fmt::format("{}", fmt::join(shown, ", "));
+    if (finding.expected_total > shown.size()) {
+        text += fmt::format(" and {} more", finding.expected_total - shown.size());
+    }
+    return text;
+}
+
+std::string rule_text(const HostPortRule& rule) {
+    const auto chain = rule.entry_chain.empty() || rule.entry_chain == rule.chain
+                           ? escape(rule.chain)
+                           : fmt::format("{} > {}", escape(rule.entry_chain), escape(rule.chain));
+    return fmt::format("{} ({}{})", chain, to_string(rule.backend),
+                       rule.backend == Backend::nftables ? " " + escape(rule.table) : "");
+}
+
+class TextOutput final : public Output {
+public:
+    TextOutput(Writer& writer, TextOptions options) : writer_(writer), options_(std::move(options)) {}
+
+    void begin(const Beginning& beginning) override {
+        auto text = fmt::format("{}: {}; {} and {}", escape(beginning.node), to_string(beginning.proxy),
+                                counted(beginning.services, "Service"), counted(beginning.hostports, "HostPort"));
+        if (!beginning.ports.empty()) {
+            const bool one = beginning.ports.size() == 1 && beginning.ports[0].first == beginning.ports[0].last;
+            text += fmt::format(" on {} {}", one ? "port" : "ports", to_string(beginning.ports));
+        }
+        if (!beginning.unread_sources.empty()) {
+            text += fmt::format("; NOT read: {}", escape(fmt::format("{}", fmt::join(beginning.unread_sources, ", "))));
+        } else if (beginning.unread_rules == 0) {
+            text += "; all sources read";
+        }
+        if (beginning.unread_rules > 0) {
+            text += fmt::format("; {} not understood", counted(beginning.unread_rules, "rule"));
+        }
+        writer_.line(text);
+    }
+
+    void conflict(const Conflict& conflict) override {
+        const auto number = number_of(conflict.conflict_id);
+        const auto what = fmt::format("{}/{} ({})", destination_text(conflict.service),
+                                      to_string(conflict.service.protocol), kind_and_name(conflict.service));
+        const auto taker = fmt::format("{}hostPort {} of {}", conflict.rule_stale ? "a left over " : "",
+                                       conflict.service.port, escape(owner_text(conflict.rule, conflict.rule_pod)));
+        if (conflict.winner == Winner::hostport) {
+            writer_.line(
+                fmt::format("{} #{}  {} is taken by {}", paint("CONFLICT", Paint::alarm), number, what, taker));
+        } else if (conflict.winner == Winner::depends) {
+            writer_.line(fmt::format("{} #{}  {} may be taken by {}: it depends on {}", paint("POSSIBLE", Paint::doubt),
+                                     number, what, taker, conflict.depends_on));
+        }
+    }
+
+    void leaked(const HostPortRule& rule) override {
+        writer_.line(fmt::format("LEAKED  {}; remove it: {}", rule_text(rule), escape(removal_command(rule))));
+    }
+
+    void tracing() override { table_header(); }
+
+    void connection(const Finding& finding) override {
+        table_header();
+        const auto& connection = finding.connection;
+        const auto time = connection.existing
+                              ? std::string("existing")
+                              : local_time(static_cast<std::int64_t>(connection.boot_ns) + options_.clock_offset());
+        bool first = false;
+        const auto note = note_of(finding, first);
+        row(finding.verdict,
+            {time, verdict_word(finding.verdict), std::string(to_string(connection.protocol)),
+             to_string(connection.client), to_string(connection.original), to_string(connection.rewritten), note});
+        if (first) {
+            details(finding);
+        }
+    }
+
+    void lost(const Loss& loss) override {
+        writer_.line(fmt::format("{} {} ({})", paint("LOST", Paint::alarm), loss.count, loss.where));
+    }
+
+    void gap(const Gap& gap) override {
+        const auto offset = options_.clock_offset();
+        writer_.line(fmt::format("{} {} to {}: {}", paint("GAP", Paint::alarm),
+                                 local_time(static_cast<std::int64_t>(gap.from_boot_ns) + offset),
+                                 local_time(static_cast<std::int64_t>(gap.to_boot_ns) + offset), escape(gap.why)));
+    }
+
+    void summary(const Summary& summary) override {
+        std::string text = summary.seconds ? fmt::format("{:.0f}s: ", *summary.seconds) : "existing connections: ";
+        text += fmt::format("{} rewritten", summary.judged());
+        const char* separator = ": ";
+        // Worst first.
+        for (const auto verdict :
+             {Verdict::hijacked, Verdict::foreign, Verdict::stale, Verdict::unknown, Verdict::unsettled,
+              Verdict::exposed, Verdict::bypassed, Verdict::proxied, Verdict::ok, Verdict::hostport, Verdict::other}) {
+            const auto count = summary.verdicts.at(static_cast<std::size_t>(verdict));
+            if (count > 0) {
+                text += fmt::format("{}{} {}{}", separator, count, verdict_word(verdict), numbers_of(verdict));
+                separator = ", ";
+            }
+        }
+        if (summary.not_rewritten) {
+            text += fmt::format("; {} not rewritten", *summary.not_rewritten);
+        }
+        text += fmt::format("; {} lost", summary.lost);
+        if (!summary.unread_sources.empty()) {
+            text += fmt::format("; not read: {}", fmt::join(summary.unread_sources, ", "));
+        }
+        if (summary.unread_rules > 0) {
+            text += fmt::format("; {} not understood", counted(summary.unread_rules, "rule"));
+        }
+        writer_.line(fmt::format("{}. Exit {}", text, summary.exit_status));
+    }
+
+private:
+    enum class Paint : std::uint8_t { alarm, doubt };
+
+    [[nodiscard]] std::string paint(std::string_view text, Paint paint) const {
+        if (!options_.colour) {
+            return std::string(text);
+        }
+        return fmt::format("\x1b[{}m{}\x1b[0m", paint == Paint::alarm ? "1;31" : "33", text);
+    }
+
+    void table_header() {
+        if (!header_printed_) {
+            header_printed_ = true;
+            print_cells({"TIME", "VERDICT", "PROTO", "CLIENT", "ASKED FOR", "GOT", "NOTE"}, {});
+        }
+    }
+
+    std::size_t number_of(const std::string& key) {
+        return numbers_.try_emplace(key, numbers_.size() + 1).first->second;
+    }
+
+    // "#1" for what has details of its own. `first`: they were not shown yet.
+    std::string note_of(const Finding& finding, bool& first) {
+        if (!is_alarm(finding.verdict)) {
+            // One detail line per reason, not per connection.
+            const bool has_more =
+                !finding.reason.empty() && (finding.verdict == Verdict::unknown ||
+                                            finding.verdict == Verdict::exposed || finding.verdict == Verdict::other);
+            first = has_more && explained_.insert(finding.reason).second;
+            return {};
+        }
+        const auto key = finding.conflict_id.empty() ? fmt::format("{} {} {}", to_string(finding.verdict),
+                                                                   to_string(finding.connection.original),
+                                                                   to_string(finding.connection.rewritten))
+                                                     : finding.conflict_id;
+        const auto number = number_of(key);
+        alarm_numbers_[static_cast<std::size_t>(finding.verdict)].insert(number);
+        first = explained_.insert(key).second;
+        return fmt::format("#{}", number);
+    }
+
+    [[nodiscard]] std::string numbers_of(Verdict verdict) const {
+        const auto found = alarm_numbers_.find(static_cast<std::size_t>(verdict));
+        if (found == alarm_numbers_.end()) {
+            return {};
+        }
+        constexpr std::size_t most = 5;
+        std::string text;
+        for (const auto number : found->second) {
+            if (text.size() > most * 4) {
+                return fmt::format(" ({}, ...)", text);
+            }
+            text += fmt::format("{}#{}", text.empty() ? "" : ", ", number);
+        }
+        return fmt::format(" ({})", text);
+    }
+
+    void details(const Finding& finding) {
+        const auto line = [this](std::string_view name, std::string_view text) {
+            if (!text.empty()) {
+                writer_.line(fmt::format("  {:<8}{}", name, text));
+            }
+        };
+        if (is_alarm(finding.verdict)) {
+            auto should = endpoints_text(finding);
+            if (finding.service && finding.service->name) {
+                should += fmt::format(" ({})", kind_and_name(*finding.service));
+            }
+            line("should", should);
+        }
+        if (finding.rule) {
+            line("rule", rule_text(*finding.rule));
+        }
+        line("why", escape(finding.reason));
+        const auto advice = advice_for(finding);
+        line("fix", escape(advice.fix));
+        line("or", escape(advice.otherwise));
+    }
+
+    void row(Verdict verdict, const std::array<std::string, 7>& cells) {
+        std::optional<Paint> colour;
+        if (is_alarm(verdict)) {
+            colour = Paint::alarm;
+        } else if (verdict == Verdict::unknown || verdict == Verdict::unsettled) {
+            colour = Paint::doubt;
+        }
+        const auto length = layout(cells, {}).size();
+        if (length <= line_width) {
+            print_cells(cells, colour);
+            return;
+        }
+        // Too long (IPv6): the destinations get lines of their own.
+        print_cells({cells[0], cells[1], cells[2], cells[3], "", "", cells[6]}, colour);
+        const std::string indent(columns[client_column], ' ');
+        writer_.line(fmt::format("{}for {}", indent, cells[4]));
+        writer_.line(fmt::format("{}got {}", indent, cells[5]));
+    }
+
+    // Cells at their columns; one that is too wide pushes the next only as far as it must.
+    [[nodiscard]] std::string layout(const std::array<std::string, 7>& cells, std::optional<Paint> colour) const {
+        std::string text;
+        std::size_t width = 0;
+        for (std::size_t i = 0; i < cells.size(); ++i) {
+            if (cells.at(i).empty()) {
+                continue;
+            }
+            const auto padding = width == 0 ? 0 : std::max<std::size_t>(columns.at(i), width + 1) - width;
+            text.append(padding, ' ');
+            text += i == 1 && colour ? paint(cells.at(i), *colour) : cells.at(i);
+            width += padding + cells.at(i).size();
+        }
+        return text;
+    }
+
+    void print_cells(const std::array<std::string, 7>& cells, std::optional<Paint> colour) {
+        writer_.line(layout(cells, colour));
+    }
+
+    Writer& writer_;
+    TextOptions options_;
+    bool header_printed_ = false;
+    std::unordered_map<std::string, std::size_t> numbers_;                  // of conflicts and other alarms
+    std::set<std::string> explained_;                                       // whose details were shown
+    std::unordered_map<std::size_t, std::set<std::size_t>> alarm_numbers_;  // by verdict
+};
+
+}  // namespace
+
+std::uint64_t Summary::judged() const {
+    return std::accumulate(verdicts.begin(), verdicts.end(), std::uint64_t{0});
+}
+
+std::string to_string(const std::vector<PortRange>& ports) {
+    std::string text;
+    for (const auto& range : ports) {
+        text += text.empty() ? "" : ",";
+        text +=
+            range.first == range.last ? fmt::format("{}", range.first) : fmt::format("{}-{}", range.first, range.last);
+    }
+    return text;
+}
+
+std::unique_ptr<Output> make_text_output(Writer& writer, TextOptions options) {
+    return std::make_unique<TextOutput>(writer, std::move(options));
+}
+
+}  // namespace hptrace
