@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+# Packages of any Debian suite and architecture, fetched and unpacked without installing them. Everything apt keeps for
+# this lies in $cache; the machine's own sources, package lists and caches are not touched.
+
+# debian_site LABEL DEFAULT: the machine's own mirror of the archive with this Release label, else DEFAULT.
+debian_site() {
+  local site
+  site=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' "Label: $1" 2>/dev/null | head -n 1) || true
+  site=${site:-$2}
+  echo "${site%/}"
+}
+
+# debian_apt SUITE ARCHITECTURE COMMAND...: an apt command (apt-get, apt-cache) that sees only that suite with its
+# security updates.
+debian_apt() {
+  local suite=$1 architecture=$2 place=$cache/apt/$1-$2 signed='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]'
+  shift 2
+  if [ ! -e "$place/ready" ]; then
+    mkdir -p "$place/lists/partial" "$place/archives/partial"
+    {
+      echo "deb $signed $(debian_site Debian https://deb.debian.org/debian) $suite main"
+      echo "deb $signed $(debian_site Debian-Security https://deb.debian.org/debian-security) $suite-security main"
+    } >"$place/sources.list"
+    # Container images come with hooks that delete downloads, also those of an apt-get running at the same time.
+    cat >"$place/apt.conf" <<END
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Post-Invoke;
+#clear APT::Architectures;
+APT::Architecture "$architecture";
+APT::Architectures "$architecture";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::Retries "3";
+Dir::Etc::SourceList "$place/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "/dev/null";
+Dir::State::Lists "$place/lists";
+Dir::State::Status "/dev/null";
+Dir::Cache "$place";
+END
+    say "reading the package lists of $suite ($architecture)"
+    apt-get -c "$place/apt.conf" -qq update || die 1 "cannot read the package lists of $suite from $(sed -n '1s/.*\] \([^ ]*\).*/\1/p' "$place/sources.list")"
+    touch "$place/ready"
+  fi
+  "$1" -c "$place/apt.conf" "${@:2}"
+}
+
+# debian_unpack SUITE ARCHITECTURE FOLDER PACKAGE...: downloads the packages and unpacks them into FOLDER, which appears
+# complete or not at all.
+debian_unpack() {
+  local suite=$1 architecture=$2 folder=$3 work
+  shift 3
+  mkdir -p "$(dirname "$folder")"
+  work=$(mktemp -d "$folder.XXXXXX")
+  # Lists that are too old name packages the mirror no longer has.
+  (cd "$work" && { debian_apt "$suite" "$architecture" apt-get -q download "$@" >&2 ||
+    { rm -f "$cache/apt/$suite-$architecture/ready" && debian_apt "$suite" "$architecture" apt-get -q download "$@" >&2; }; }) ||
+    { rm -rf "$work"; die 1 "cannot download $* of $suite"; }
+  mkdir "$work/root"
+  local package
+  for package in "$work"/*.deb; do dpkg -x "$package" "$work/root"; done
+  chmod 755 "$work/root"
+  rm -rf "$folder"
+  mv "$work/root" "$folder"
+  rm -rf "$work"
+}
