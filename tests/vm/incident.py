@@ -69,7 +69,7 @@ class RowTest:
         self.clients = {"pod": cluster.client, "node": cluster.node, "outside": cluster.outside}
         self.names = {"mysql-b": self.incident.mysql_b, "mysql-c": self.incident.mysql_c}
         self.open_clients = []
-        self.tracer = None
+        self.tracers = {}  # probe mode -> the hptrace that uses it
 
     def attempt(self, client, family, protocol, destination, keep=False, portmap_gone=False):
         """Connects and asks who answers. keep: leaves the connection open."""
@@ -96,55 +96,77 @@ class RowTest:
     def run(self):
         attempts = [self.attempt("pod", family, protocol, destination, keep=True)
                     for family in (4, 6) for protocol in ("tcp", "udp") for destination in (CLUSTER_IP, NODE_PORT)]
-        if self.options.hptrace:
-            self.tracer = hptrace.Hptrace(self.incident.cluster.node, self.options.hptrace, "--port", PORTS, "--json",
-                                          "--probe", self.options.probe)
-            if not self.tracer.wait_tracing():
-                self.report.check([self.row.name, "hptrace starts"], ["it did not reach `hptrace: tracing`"])
-                self.tracer.stop()
-                self.report.transcript(self.tracer.transcript())
-                return
-            self.report.note(f"{self.row.name}: {self.tracer.stderr[-1]}")
+        if not self.start_tracers():
+            return
         attempts += [self.attempt(client, family, protocol, destination)
                      for destination in (CLUSTER_IP, NODE_PORT, OTHER_SERVICE, PLAIN_HOSTPORT)
                      for client in self.clients for family in (4, 6) for protocol in ("tcp", "udp")]
-        self.incident.delete_pods()
-        attempts += [self.attempt("pod", family, protocol, destination, portmap_gone=True)
-                     for destination in (CLUSTER_IP, NODE_PORT) for family in (4, 6) for protocol in ("tcp", "udp")]
+        if self.row.delete:
+            self.incident.delete_pods()
+            attempts += [self.attempt("pod", family, protocol, destination, portmap_gone=True)
+                         for destination in (CLUSTER_IP, NODE_PORT) for family in (4, 6) for protocol in ("tcp", "udp")]
         failures = self.report.failures
-        status = self.tracer.stop() if self.tracer else None
-        self.compare(attempts, status)
-        if self.tracer:
-            self.check_left_over()
-            if self.report.failures > failures:
-                self.report.transcript(self.tracer.transcript())
+        statuses = {probe: tracer.stop() for probe, tracer in self.tracers.items()}
+        self.compare(attempts)
+        for probe, tracer in self.tracers.items():
+            self.check_end(probe, tracer, statuses[probe])
+        if self.tracers:
+            self.check_existing()
+        if self.report.failures > failures:
+            for tracer in self.tracers.values():
+                self.report.transcript(tracer.transcript())
 
-    def compare(self, attempts, status):
-        records = {}
-        for record in self.tracer.records("connection") if self.tracer else ():
-            records.setdefault(record_key(record), []).append(record)
+    def start_tracers(self):
+        """One hptrace per probe mode, side by side: each must see every connection."""
+        for probe in self.options.probe.split(",") if self.options.hptrace else ():
+            self.tracers[probe] = hptrace.Hptrace(self.incident.cluster.node, self.options.hptrace, "--port", PORTS,
+                                                  "--json", "--probe", probe)
+        started = True
+        for probe, tracer in self.tracers.items():
+            if tracer.wait_tracing():
+                self.report.note(f"{self.row.name}: --probe {probe}: {tracer.stderr[-1]}")
+            else:
+                started = False
+                self.report.check([self.row.name, "start", "", "", probe], ["it did not reach `hptrace: tracing`"])
+                tracer.stop()
+                self.report.transcript(tracer.transcript())
+        if not started:
+            for tracer in self.tracers.values():
+                tracer.stop()
+        return started
+
+    def compare(self, attempts):
+        """Every connection has one record of each hptrace, and they agree with who answered."""
+        self.records = {}
+        for probe, tracer in self.tracers.items():
+            self.records[probe] = {}
+            for record in tracer.records("connection"):
+                self.records[probe].setdefault(record_key(record), []).append(record)
         for attempt in attempts:
-            problems, seen = [], ["", ""]
+            problems, verdicts, reasons = [], [], []
             if attempt.answer != attempt.expected_answer:
                 problems.append(f"should have been answered by {attempt.expected_answer}")
-            if self.tracer:
+            for probe, records in self.records.items():
                 mine = records.pop(attempt.key(), [])
                 if len(mine) != 1:
-                    problems.append(f"{len(mine)} records for {attempt.key()}: {mine}")
+                    problems.append(f"{probe}: {len(mine)} records for {attempt.key()}: {mine}")
                 else:
-                    seen = [mine[0].get("verdict", ""), mine[0].get("reason_code", "")]
-                    problems += self.disagreements(attempt, mine[0])
-            self.report.check([self.row.name, *attempt.cells(), *seen], problems)
-        if self.tracer:
-            problems = [f"a connection nobody made: {record}" for left in records.values() for record in left]
-            for kind in ("lost", "gap", "not JSON"):
-                problems += [f"{kind}: {record}" for record in self.tracer.records(kind)]
-            if status != 3:
-                problems.append(f"exit status {status}, not 3")
-            summaries = self.tracer.records("summary")
-            if len(summaries) != 1 or summaries[0].get("exit_status") != 3:
-                problems.append(f"summary: {summaries}")
-            self.report.check([self.row.name, "summary and exit status", "", "", "", "", status], problems)
+                    verdicts.append(mine[0].get("verdict", ""))
+                    reasons.append(mine[0].get("reason_code", ""))
+                    problems += [f"{probe}: {problem}" for problem in self.disagreements(attempt, mine[0])]
+            self.report.check([self.row.name, *attempt.cells(), "/".join(sorted(set(verdicts))),
+                               "/".join(sorted(set(reasons)))], problems)
+
+    def check_end(self, probe, tracer, status):
+        problems = [f"a connection nobody made: {record}" for left in self.records[probe].values() for record in left]
+        for kind in ("lost", "gap", "not JSON"):
+            problems += [f"{kind}: {record}" for record in tracer.records(kind)]
+        summaries = tracer.records("summary")
+        if len(summaries) != 1 or summaries[0].get("exit_status") != 3:
+            problems.append(f"summary: {summaries}")
+        if status != 3:
+            problems.append(f"exit status {status}, not 3")
+        self.report.check([self.row.name, "end", "", "", probe, "", f"status {status}"], problems)
 
     def disagreements(self, attempt, record):
         """What in the record does not agree with who answered."""
@@ -182,24 +204,26 @@ class RowTest:
                 problems.append(f"the advice does not name {pod.name}: {record.get('advice')!r}")
         return problems
 
-    def check_left_over(self):
-        """After DEL, a connection that was opened through the rule goes on to the pod: only `stale` explains it."""
-        left = hptrace.run(self.incident.cluster.node, self.options.hptrace, "--port", PORTS, "--json", "--existing")
-        verdicts = {record_key(record): record.get("verdict") for record in left.records("connection")}
+    def check_existing(self):
+        """`--existing` says the same of the open connections; after DEL no rule explains the hijacked ones: `stale`."""
+        program = hptrace.run(self.incident.cluster.node, self.options.hptrace, "--port", PORTS, "--json", "--existing")
+        records = {record_key(record): record for record in program.records("connection")}
         alarm = False
         for connection, attempt in self.open_clients:
-            wanted = "stale" if attempt.answer in self.names else "ok"
-            alarm |= wanted == "stale"
+            hijacked = attempt.answer in self.names
+            wanted = ("stale" if self.row.delete else "hijacked") if hijacked else "ok"
+            alarm |= hijacked
             attempt.answer = connection.ask()
             problems = [] if attempt.answer == attempt.expected_answer else ["the open connection changed its server"]
-            seen = verdicts.get(attempt.key())
-            if seen != wanted:
-                problems.append(f"--existing says {seen}, not {wanted}")
-            self.report.check([self.row.name, *attempt.cells(), seen, "after DEL"], problems)
-        problems = [] if left.status == (3 if alarm else 0) else [f"exit status {left.status}"]
-        self.report.check([self.row.name, "--existing exit status", "", "", "", "", left.status], problems)
+            record = records.get(attempt.key(), {})
+            if record.get("verdict") != wanted:
+                problems.append(f"--existing says {record.get('verdict')}, not {wanted}")
+            self.report.check([self.row.name, *attempt.cells(), record.get("verdict"), record.get("reason_code", "")],
+                              problems)
+        problems = [] if program.status == (3 if alarm else 0) else [f"exit status {program.status}"]
+        self.report.check([self.row.name, "end", "", "", "--existing", "", f"status {program.status}"], problems)
         if problems:
-            self.report.transcript(left.transcript())
+            self.report.transcript(program.transcript())
 
     def close(self):
         for connection, _ in self.open_clients:
@@ -216,7 +240,7 @@ def _get(record, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hptrace", help="the binary under test; without it only the scenario itself is tested")
-    parser.add_argument("--probe", choices=("fexit", "kprobe"), default="fexit")
+    parser.add_argument("--probe", default="fexit,kprobe", help="probe modes, side by side (%(default)s)")
     parser.add_argument("--kube-proxy", choices=("legacy", "nft"), default="legacy", help="its iptables back end")
     parser.add_argument("--rows", default=",".join(row.name for row in ROWS))
     parser.add_argument("--own-namespace", default="other-backend", metavar="ROW",

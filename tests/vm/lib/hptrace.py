@@ -63,7 +63,7 @@ class Hptrace:
             self._tracing.set()  # ended: wake whoever waits
 
 
-def run(namespace, binary, *arguments, limit=180):
+def run(namespace, binary, *arguments, limit=90):
     """Runs hptrace to its end. Returns it with its exit status in `status`."""
     program = Hptrace(namespace, binary, *arguments)
     program.status = program.wait(limit)

@@ -22,10 +22,11 @@ class Row:
     other_backend: bool = False
     prepended: bool = False
     kube_router: bool = False
+    delete: bool = False  # the hostPort pods go while hptrace watches
 
 
 ROWS = (Row("same-table", ""),
-        Row("other-backend", "other_backend", other_backend=True),
+        Row("other-backend", "other_backend", other_backend=True, delete=True),
         Row("prepended", "jump_before_kube_services", prepended=True),
         Row("kube-router", "no_accept", kube_router=True))
 
