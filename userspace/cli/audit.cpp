@@ -4,12 +4,12 @@
 
 #include <algorithm>
 
-#include "cli/netns.hpp"
 #include "cli/overview.hpp"
 #include "cli/run.hpp"
 #include "judge/judge.hpp"
 #include "names/names.hpp"
 #include "output/output.hpp"
+#include "state/netns.hpp"
 #include "state/reader.hpp"
 
 namespace hptrace {
@@ -31,14 +31,13 @@ int audit_status(const std::vector<Conflict>& conflicts, const std::vector<HostP
 }  // namespace
 
 int run_audit(const AuditOptions& options) {
+    std::optional<NetnsGuard> netns;
     if (!options.netns.empty()) {
-        const auto netns = open_netns(options.netns);
-        if (!netns) {
-            return fail(netns.error());
-        }
-        if (const auto entered = enter_netns(*netns, options.netns); !entered) {
+        auto entered = NetnsGuard::enter(options.netns);
+        if (!entered) {
             return fail(entered.error());
         }
+        netns.emplace(*std::move(entered));
     }
     const auto state = read_node_state({});
     auto conflicts = find_conflicts(*state, options.filter);

@@ -15,13 +15,13 @@
 #include "capture/capture.hpp"
 #include "cli/child.hpp"
 #include "cli/live_judge.hpp"
-#include "cli/netns.hpp"
 #include "cli/overview.hpp"
 #include "cli/run.hpp"
 #include "cli/signals.hpp"
 #include "judge/judge.hpp"
 #include "names/names.hpp"
 #include "output/output.hpp"
+#include "state/netns.hpp"
 #include "state/reader.hpp"
 
 namespace hptrace {
@@ -54,20 +54,16 @@ std::unique_ptr<Output> make_output(Writer& writer, const TraceOptions& options,
     return make_text_output(writer, {.colour = ::isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr});
 }
 
-struct Moved {
-    Fd from;
-    Fd to;
-};
-
 class Trace {
 public:
-    // capture: null for --existing. moved: --netns took hptrace elsewhere.
-    Trace(const TraceOptions& options, Filter filter, Capture* capture, Signals signals, std::optional<Moved> moved)
+    // capture: null for --existing. netns: where --netns took hptrace.
+    Trace(const TraceOptions& options, Filter filter, Capture* capture, Signals signals,
+          std::optional<NetnsGuard> netns)
         : options_(options),
           filter_(std::move(filter)),
           capture_(capture),
           signals_(std::move(signals)),
-          moved_(std::move(moved)),
+          netns_(std::move(netns)),
           history_({.read = [this] { return read_state(); },
                     .tracked = [this] { return capture_ != nullptr ? capture_->tracked_sources() : 0U; },
                     .boot_ns = boot_ns_now}),
@@ -201,23 +197,23 @@ private:
 
     // The command is the user's: it belongs where the user is, not where --netns took hptrace.
     bool start_command() {
-        const auto go = [this](const Fd& netns, const std::string& name) {
-            const auto gone = enter_netns(netns, name);
-            if (!gone) {
-                error_ = gone.error();
-            }
-            return gone.has_value();
-        };
-        if (moved_ && !go(moved_->from, "hptrace was started in")) {
-            return false;
-        }
+        const bool moved = netns_.has_value();
+        netns_.reset();
         auto child = Child::start(options_.command);
         if (!child) {
             error_ = child.error();
             return false;
         }
         child_ = *child;
-        return !moved_ || go(moved_->to, options_.netns);
+        if (moved) {
+            auto back = NetnsGuard::enter(options_.netns);
+            if (!back) {
+                error_ = back.error();
+                return false;
+            }
+            netns_.emplace(*std::move(back));
+        }
+        return true;
     }
 
     void handle_signals() {
@@ -324,7 +320,7 @@ private:
     Filter filter_;
     Capture* capture_;
     Signals signals_;
-    std::optional<Moved> moved_;
+    std::optional<NetnsGuard> netns_;
     bool incomplete_ = false;  // some of what decides was not read or not traced
     StateHistory history_;
     LiveJudge judge_;
@@ -350,21 +346,15 @@ int run_trace(const TraceOptions& options) {
     if (!signals) {
         return fail(signals.error());
     }
-    std::optional<Moved> moved;
+    std::optional<NetnsGuard> netns;
     if (!options.netns.empty()) {
-        auto to = open_netns(options.netns);
-        auto from = open_own_netns();
-        for (const auto* opened : {&to, &from}) {
-            if (!*opened) {
-                return fail(opened->error());
-            }
-        }
-        if (const auto entered = enter_netns(*to, options.netns); !entered) {
+        auto entered = NetnsGuard::enter(options.netns);
+        if (!entered) {
             return fail(entered.error());
         }
-        moved = Moved{std::move(*from), std::move(*to)};
+        netns.emplace(*std::move(entered));
     }
-    const auto inode = netns_inode();
+    const auto inode = current_netns_inode();
     if (!inode) {
         return fail(inode.error());
     }
@@ -380,7 +370,7 @@ int run_trace(const TraceOptions& options) {
         }
         capture = std::move(*started);
     }
-    return Trace(options, std::move(filter), capture ? &*capture : nullptr, std::move(*signals), std::move(moved))
+    return Trace(options, std::move(filter), capture ? &*capture : nullptr, std::move(*signals), std::move(netns))
         .run();
 }
 
