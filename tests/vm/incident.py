@@ -7,11 +7,12 @@ import os
 import sys
 from dataclasses import dataclass
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from lib import hptrace  # noqa: E402
 from lib.cluster import NODE  # noqa: E402
-from lib.incident import MYSQL, OTHER, ROWS, Incident  # noqa: E402
+from lib.incident import EMPTY, MYSQL, OTHER, ROWS, Incident  # noqa: E402
 from lib.netns import Namespace, private_mounts  # noqa: E402
 from lib.report import Report  # noqa: E402
 from lib.servers import Client  # noqa: E402
@@ -31,6 +32,7 @@ class Destination:
 CLUSTER_IP = Destination("ClusterIP", MYSQL.address, MYSQL.port, MYSQL)
 NODE_PORT = Destination("NodePort", NODE, MYSQL.node_port, MYSQL)
 OTHER_SERVICE = Destination("ClusterIP", OTHER.address, OTHER.port, OTHER)
+NO_ENDPOINTS = Destination("ClusterIP", EMPTY.address, EMPTY.port, EMPTY)
 PLAIN_HOSTPORT = Destination(HOSTPORT, NODE, 3306)
 
 
@@ -43,7 +45,7 @@ class Attempt:
     protocol: str
     destination: Destination
     expected_answer: str
-    reasons: tuple  # reason codes that fit if it is hijacked
+    reason: str  # the reason code if it is hijacked
     existing: bool = False
     answer: str = ""
     local: tuple = ("", 0)
@@ -64,7 +66,7 @@ def record_key(record):
 class RowTest:
     def __init__(self, row, options, report, node):
         self.row, self.options, self.report = row, options, report
-        self.incident = Incident(row, options.kube_proxy, node)
+        self.incident = Incident(row, options.kube_proxy, node, (MYSQL, OTHER, EMPTY))
         cluster = self.incident.cluster
         self.clients = {"pod": cluster.client, "node": cluster.node, "outside": cluster.outside}
         self.names = {"mysql-b": self.incident.mysql_b, "mysql-c": self.incident.mysql_c}
@@ -73,18 +75,18 @@ class RowTest:
 
     def attempt(self, client, family, protocol, destination, keep=False, portmap_gone=False):
         """Connects and asks who answers. keep: leaves the connection open."""
-        reasons = ()
+        reason = ""
         if destination.kind == HOSTPORT:
             expected = "mysql-b"
         elif destination is OTHER_SERVICE:
             expected = "redis"
         elif portmap_gone or (destination is CLUSTER_IP and not self.row.cluster_ip):
             expected = "mysql-a"
-        elif destination is CLUSTER_IP:
-            expected, reasons = "mysql-b", (self.row.cluster_ip,)
+        elif destination is NODE_PORT:
+            expected, reason = "mysql-c", "nodeport_ipvs"
         else:
-            expected, reasons = "mysql-c", ("nodeport_ipvs", self.row.cluster_ip)
-        attempt = Attempt(client, family, protocol, destination, expected, reasons, existing=keep)
+            expected, reason = "mysql-b", self.row.cluster_ip
+        attempt = Attempt(client, family, protocol, destination, expected, reason, existing=keep)
         connection = Client(self.clients[client], protocol, destination.address[family], destination.port)
         attempt.answer, attempt.local = connection.ask(), connection.local
         if keep:
@@ -101,6 +103,9 @@ class RowTest:
         attempts += [self.attempt(client, family, protocol, destination)
                      for destination in (CLUSTER_IP, NODE_PORT, OTHER_SERVICE, PLAIN_HOSTPORT)
                      for client in self.clients for family in (4, 6) for protocol in ("tcp", "udp")]
+        if self.row.cluster_ip:
+            # A Service without endpoints, by itself, refuses; here the hostPort pod answers.
+            attempts += [self.attempt("pod", family, "tcp", NO_ENDPOINTS) for family in (4, 6)]
         if self.row.delete:
             self.incident.delete_pods()
             attempts += [self.attempt("pod", family, protocol, destination, portmap_gone=True)
@@ -159,6 +164,11 @@ class RowTest:
 
     def check_end(self, probe, tracer, status):
         problems = [f"a connection nobody made: {record}" for left in self.records[probe].values() for record in left]
+        announced = {record.get("conflict_id") for record in tracer.records("conflict")
+                     if record.get("winner") == "hostport"}
+        problems += [f"{conflict} was not announced before the connections" for conflict in sorted(
+            {record.get("conflict_id", "") for record in tracer.records("connection")
+             if record.get("verdict") == "hijacked"} - announced)]
         for kind in ("lost", "gap", "not JSON"):
             problems += [f"{kind}: {record}" for record in tracer.records(kind)]
         summaries = tracer.records("summary")
@@ -192,11 +202,12 @@ class RowTest:
         problems = [f"{path} is {_get(record, path)!r}, not {value!r}"
                     for path, value in expected.items() if _get(record, path) != value]
         if expected.get("verdict") == "hijacked":
-            address, port = destination.service.endpoint[family]
-            if record.get("expected") != [{"ip": address, "port": port}]:
-                problems.append(f"expected is {record.get('expected')!r}, not {address} {port}")
-            if record.get("reason_code") not in attempt.reasons:
-                problems.append(f"reason_code is {record.get('reason_code')!r}, not one of {attempt.reasons}")
+            endpoints = [dict(zip(("ip", "port"), endpoint)) for endpoint in (destination.service.endpoint.get(family),)
+                         if endpoint]
+            if record.get("expected", []) != endpoints or record.get("expected_total") != len(endpoints):
+                problems.append(f"expected is {record.get('expected')!r}, not {endpoints}")
+            if record.get("reason_code") != attempt.reason:
+                problems.append(f"reason_code is {record.get('reason_code')!r}, not {attempt.reason!r}")
             for words in ("reason", "advice", "conflict_id"):
                 if not record.get(words):
                     problems.append(f"no {words}")

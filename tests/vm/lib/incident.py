@@ -12,6 +12,8 @@ MYSQL = Service("mysql-a", {4: "10.96.0.10", 6: "fd00:10:96::a"}, 3306,
 OTHER = Service("redis", {4: "10.96.0.20", 6: "fd00:10:96::14"}, 6379,
                 {4: (REDIS[4], 6379), 6: (REDIS[6], 6379)})
 
+EMPTY = Service("empty", {4: "10.96.0.30", 6: "fd00:10:96::1e"}, 3306, {})
+
 
 @dataclass
 class Row:
@@ -34,11 +36,11 @@ ROWS = (Row("same-table", ""),
 class Incident:
     """The cluster of one row. kube_backend: the iptables flavour ("legacy", "nft") of kube-proxy's rules."""
 
-    def __init__(self, row, kube_backend, node=None):
+    def __init__(self, row, kube_backend, node=None, services=(MYSQL, OTHER)):
         self.cluster = Cluster(node)
         other = {"legacy": "nft", "nft": "legacy"}[kube_backend]
         self.portmap_backend = other if row.other_backend else kube_backend
-        proxy = KubeProxy(self.cluster.node, kube_backend, (MYSQL, OTHER))
+        proxy = KubeProxy(self.cluster.node, kube_backend, services)
         if row.kube_router:
             proxy.start_kube_router()
         else:
