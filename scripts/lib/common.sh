@@ -4,10 +4,12 @@
 
 set -euo pipefail
 
+# shellcheck disable=SC2034
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 script=$(basename "$0")
 
 # Kernels, package lists and virtme-ng. Guests see the host's files except /tmp, /run and /var, so not below those.
+# shellcheck disable=SC2034
 cache=${HPTRACE_CACHE:-/opt/hptrace}
 
 say() { echo "$script: $*" >&2; }

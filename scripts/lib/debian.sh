@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 # Packages of any Debian suite and architecture, fetched and unpacked without installing them. Everything apt keeps for
-# this lies in $cache; the machine's own sources, package lists and caches are not touched.
+# this lies in $cache; the machine's own sources, package lists and caches are not touched. Needs common.sh.
 
 # debian_site LABEL DEFAULT: the machine's own mirror of the archive with this Release label, else DEFAULT.
 debian_site() {
   local site
+  # shellcheck disable=SC2016 # apt expands it
   site=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' "Label: $1" 2>/dev/null | head -n 1) || true
   site=${site:-$2}
   echo "${site%/}"
@@ -14,6 +15,7 @@ debian_site() {
 # debian_apt SUITE ARCHITECTURE COMMAND...: an apt command (apt-get, apt-cache) that sees only that suite with its
 # security updates.
 debian_apt() {
+  # shellcheck disable=SC2154 # common.sh sets cache
   local suite=$1 architecture=$2 place=$cache/apt/$1-$2 signed='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]'
   shift 2
   if [ ! -e "$place/ready" ]; then
