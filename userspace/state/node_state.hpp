@@ -20,7 +20,8 @@ enum class Backend : std::uint8_t { iptables_legacy, iptables_nft, nftables };
 std::string_view to_string(Backend backend);  // "iptables-legacy", "iptables-nft", "nftables"
 
 enum class ServiceKind : std::uint8_t { cluster_ip, external_ip, load_balancer, node_port, health_check_node_port };
-std::string_view to_string(ServiceKind kind);  // "ClusterIP", "ExternalIP", "LoadBalancer", "NodePort", "HealthCheckNodePort"
+// "ClusterIP", "ExternalIP", "LoadBalancer", "NodePort", "HealthCheckNodePort"
+std::string_view to_string(ServiceKind kind);
 
 // namespace/name and port name, from rule comments or chain names; ip_vs holds none.
 struct ServiceName {
@@ -58,22 +59,22 @@ struct HostPortRule {
     Producer producer = Producer::portmap;
     Backend backend = Backend::iptables_legacy;
     Family family = Family::ipv4;
-    std::string table;       // "nat", "cni_hostport"
-    std::string chain;       // the chain that holds the DNAT, e.g. CNI-DN-bd8e9ce301851b7745b41
-    std::string entry_chain; // the chain that leads to it, e.g. CNI-HOSTPORT-DNAT
+    std::string table;                    // "nat", "cni_hostport"
+    std::string chain;                    // the chain that holds the DNAT, e.g. CNI-DN-bd8e9ce301851b7745b41
+    std::string entry_chain;              // the chain that leads to it, e.g. CNI-HOSTPORT-DNAT
     std::optional<std::uint64_t> handle;  // nf_tables rule handle
-    std::uint32_t order = 0; // position among all HostPort rules of this backend and family: the lowest match wins
-    std::string text;        // the rule as iptables-save or nft would print it, for people
+    std::uint32_t order = 0;  // position among all HostPort rules of this backend and family: the lowest match wins
+    std::string text;         // the rule as iptables-save or nft would print it, for people
     Protocol protocol = Protocol::tcp;
-    PortRange port;          // host ports it takes
-    std::optional<Prefix> host_ip;  // -d
+    PortRange port;                        // host ports it takes
+    std::optional<Prefix> host_ip;         // -d
     std::vector<Prefix> not_destinations;  // conditions: ! -d
-    bool local_only = true;  // reached only for addresses of the local table (addrtype LOCAL, fib local)
-    bool local_only_output = true;  // the same for traffic of the node itself
-    bool conditional = false;  // other matches this program does not evaluate stand before it
-    Endpoint target;         // DNAT destination; port 0: unchanged
-    std::string network;       // CNI network name, from the entry comment
-    std::string container_id;  // sandbox id, from the entry comment
+    bool local_only = true;                // reached only for addresses of the local table (addrtype LOCAL, fib local)
+    bool local_only_output = true;         // the same for traffic of the node itself
+    bool conditional = false;              // other matches this program does not evaluate stand before it
+    Endpoint target;                       // DNAT destination; port 0: unchanged
+    std::string network;                   // CNI network name, from the entry comment
+    std::string container_id;              // sandbox id, from the entry comment
 };
 
 // Where the two jumps of PREROUTING/OUTPUT stand in one base chain; -1: not there.
@@ -121,23 +122,27 @@ struct UnreadRule {
 };
 
 enum class ProxyMode : std::uint8_t { none, iptables, ipvs, nftables, other_ipvs };
-std::string_view to_string(ProxyMode mode);  // "no kube-proxy rules", "kube-proxy iptables", "kube-proxy ipvs", "kube-proxy nftables", "ipvs without kube-proxy rules"
+// "no kube-proxy rules", "kube-proxy iptables", "kube-proxy ipvs", "kube-proxy nftables", "ipvs without kube-proxy
+// rules"
+std::string_view to_string(ProxyMode mode);
 
 struct NodeState {
-    std::string node;         // host name
-    std::uint32_t netns = 0;  // inode number
+    std::string node;           // host name
+    std::uint32_t netns = 0;    // inode number
     std::uint64_t boot_ns = 0;  // CLOCK_BOOTTIME when reading began
     hptrace_changes changes{};  // counters this state was read under
     bool consistent = true;     // the counters did not move while reading
     ProxyMode proxy = ProxyMode::none;
     std::vector<Service> services;
-    std::vector<HostPortRule> hostports;  // sorted by backend, family, order
+    std::uint32_t skipped_virtual_servers = 0;  // ip_vs: by firewall mark or for all ports of an address; not Services
+    std::vector<HostPortRule> hostports;        // sorted by backend, family, order
     std::vector<NatTable> nat_tables;
     std::vector<LocalAddress> local_addresses;
-    std::vector<Sandbox> sandboxes;
+    std::vector<Sandbox> sandboxes;   // of two with the same address the later one counts
     bool sandboxes_complete = false;  // the CNI cache exists and all of it was readable
     std::vector<UnreadRule> unread_rules;
-    std::map<std::string, SourceStatus> sources;  // "iptables-legacy", "ip6tables-legacy", "nf_tables", "ip_vs", "ipset", "addresses", "routes", "cni"
+    // "iptables-legacy", "ip6tables-legacy", "nf_tables", "ip_vs", "ipset", "routes", "cni"; of dumps also "addresses"
+    std::map<std::string, SourceStatus> sources;
 
     // The Service this destination belongs to, exact address before "any local address"; null: none.
     // O(1): uses the index built by index().
@@ -161,7 +166,9 @@ private:
     };
     std::unordered_map<Key, std::size_t, KeyHash> by_destination_;
     std::unordered_map<Address, std::size_t> local_by_address_;
-    std::vector<std::size_t> local_prefixes_;  // local entries that are not host prefixes (127.0.0.0/8)
+    std::vector<std::size_t> local_prefixes_;  // local entries that are not host prefixes (127.0.0.0/8), longest first
+    std::map<std::string, std::size_t, std::less<>> sandbox_by_id_;
+    std::unordered_map<Address, std::size_t> sandbox_by_ip_;
 };
 
 using NodeStatePtr = std::shared_ptr<const NodeState>;

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "state/ipvs.hpp"
+
+#include <arpa/inet.h>
+#include <linux/genetlink.h>
+#include <linux/ip_vs.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "state/presence.hpp"
+
+namespace hptrace {
+
+namespace {
+
+Request genl_request(std::uint16_t family, std::uint8_t command, std::uint8_t version, std::uint16_t flags) {
+    Request request(family, flags);
+    auto& header = request.family_header<genlmsghdr>();
+    header.cmd = command;
+    header.version = version;
+    return request;
+}
+
+Result<std::uint16_t> find_ipvs_family(NetlinkSocket& socket) {
+    auto request = genl_request(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, 1, 0);
+    mnl_attr_put_strz(request.header(), CTRL_ATTR_FAMILY_NAME, IPVS_GENL_NAME);
+    std::optional<std::uint16_t> id;
+    const auto answered = socket.exchange(request, [&](const Message& message) -> Result<void> {
+        const auto attributes = message.attributes<genlmsghdr>();
+        if (!attributes) {
+            return std::unexpected(attributes.error());
+        }
+        id = attributes->number<std::uint16_t>(CTRL_ATTR_FAMILY_ID);
+        return {};
+    });
+    if (!answered) {
+        return std::unexpected(answered.error());
+    }
+    if (!id) {
+        return failure("ip_vs: the kernel did not name its netlink family");
+    }
+    return *id;
+}
+
+Result<Attributes> nested_in(const Message& message, std::uint16_t type) {
+    const auto attributes = message.attributes<genlmsghdr>();
+    if (!attributes) {
+        return std::unexpected(attributes.error());
+    }
+    return attributes->nested(type);
+}
+
+Result<std::vector<VirtualServer>> dump_virtual_servers(NetlinkSocket& socket, std::uint16_t family_id) {
+    auto request = genl_request(family_id, IPVS_CMD_GET_SERVICE, IPVS_GENL_VERSION, NLM_F_DUMP);
+    std::vector<VirtualServer> servers;
+    const auto dumped = socket.exchange(request, [&](const Message& message) -> Result<void> {
+        auto server = parse_virtual_server(message);
+        if (!server) {
+            return std::unexpected(server.error());
+        }
+        servers.push_back(*std::move(server));
+        return {};
+    });
+    if (!dumped) {
+        return std::unexpected(dumped.error());
+    }
+    return servers;
+}
+
+Result<void> dump_real_servers(NetlinkSocket& socket, std::uint16_t family_id, VirtualServer& server) {
+    auto request = genl_request(family_id, IPVS_CMD_GET_DEST, IPVS_GENL_VERSION, NLM_F_DUMP);
+    auto* const header = request.header();
+    auto* const service = mnl_attr_nest_start(header, IPVS_CMD_ATTR_SERVICE);
+    mnl_attr_put_u16(header, IPVS_SVC_ATTR_AF, static_cast<std::uint16_t>(to_af(server.family)));
+    mnl_attr_put_u16(header, IPVS_SVC_ATTR_PROTOCOL, server.protocol);
+    mnl_attr_put(header, IPVS_SVC_ATTR_ADDR, server.address.ip.bytes.size(), server.address.ip.bytes.data());
+    mnl_attr_put_u16(header, IPVS_SVC_ATTR_PORT, htons(server.address.port));
+    mnl_attr_nest_end(header, service);
+    return socket.exchange(request, [&](const Message& message) -> Result<void> {
+        const auto real_server = parse_real_server(message, server.family);
+        if (!real_server) {
+            return std::unexpected(real_server.error());
+        }
+        server.real_servers.push_back(*real_server);
+        return {};
+    });
+}
+
+// Neither a Service nor a hostPort: chosen by a packet mark, or all ports of an address.
+bool is_outside_kubernetes(const VirtualServer& server) {
+    return server.fwmark != 0 || server.address.port == 0 || !protocol_from_number(server.protocol);
+}
+
+Result<std::vector<VirtualServer>> read_once() {
+    auto socket = NetlinkSocket::open(NETLINK_GENERIC, "ip_vs");
+    if (!socket) {
+        return std::unexpected(socket.error());
+    }
+    const auto family_id = find_ipvs_family(*socket);
+    if (!family_id) {
+        return std::unexpected(family_id.error());
+    }
+    auto servers = dump_virtual_servers(*socket, *family_id);
+    if (!servers) {
+        return std::unexpected(servers.error());
+    }
+    for (auto& server : *servers) {
+        if (is_outside_kubernetes(server)) {
+            continue;
+        }
+        if (const auto dumped = dump_real_servers(*socket, *family_id, server); !dumped) {
+            return std::unexpected(dumped.error());
+        }
+        std::ranges::sort(server.real_servers);
+    }
+    return servers;
+}
+
+// kube-proxy's sets (pkg/proxy/ipvs/ipset.go); "KUBE-6-…" for IPv6.
+struct KindOfSet {
+    std::string_view name;  // after "KUBE-" or "KUBE-6-"
+    ServiceKind kind;
+    bool external_local;
+    Protocol protocol;  // of sets that hold only ports
+};
+
+constexpr auto kinds_of_sets = std::to_array<KindOfSet>({
+    {"CLUSTER-IP", ServiceKind::cluster_ip, false, Protocol::tcp},
+    {"LOAD-BALANCER-LOCAL", ServiceKind::load_balancer, true, Protocol::tcp},
+    {"LOAD-BALANCER", ServiceKind::load_balancer, false, Protocol::tcp},
+    {"EXTERNAL-IP-LOCAL", ServiceKind::external_ip, true, Protocol::tcp},
+    {"EXTERNAL-IP", ServiceKind::external_ip, false, Protocol::tcp},
+    {"NODE-PORT-LOCAL-TCP", ServiceKind::node_port, true, Protocol::tcp},
+    {"NODE-PORT-TCP", ServiceKind::node_port, false, Protocol::tcp},
+    {"NODE-PORT-LOCAL-UDP", ServiceKind::node_port, true, Protocol::udp},
+    {"NODE-PORT-UDP", ServiceKind::node_port, false, Protocol::udp},
+    {"NODE-PORT-LOCAL-SCTP-HASH", ServiceKind::node_port, true, Protocol::sctp},
+    {"NODE-PORT-SCTP-HASH", ServiceKind::node_port, false, Protocol::sctp},
+});
+constexpr std::string_view health_check_set = "HEALTH-CHECK-NODE-PORT";
+
+const IpSet* find_set(const std::vector<IpSet>& sets, Family family, std::string_view name) {
+    const auto full_name = std::string(family == Family::ipv4 ? "KUBE-" : "KUBE-6-").append(name);
+    const auto found = std::ranges::find(sets, full_name, &IpSet::name);
+    return found == sets.end() ? nullptr : &*found;
+}
+
+bool is_member(const IpSet& set, const KindOfSet& kind, const Endpoint& address, Protocol protocol) {
+    if (set.type == "bitmap:port") {
+        return protocol == kind.protocol &&
+               set.contains({.ip = std::nullopt, .port = address.port, .protocol = std::nullopt});
+    }
+    return set.contains({.ip = address.ip, .port = address.port, .protocol = std::to_underlying(protocol)});
+}
+
+using DeviceOfAddress = std::unordered_map<Address, std::string_view>;
+
+DeviceOfAddress devices_of(const std::vector<LocalAddress>& addresses) {
+    DeviceOfAddress devices;
+    for (const auto& [prefix, device] : addresses) {
+        devices.try_emplace(prefix.address, device);
+    }
+    return devices;
+}
+
+// Without kube-proxy's sets: kube-proxy and kube-router keep Service addresses on a device of their own.
+ServiceKind guess_kind(const DeviceOfAddress& devices, const Address& ip) {
+    const auto device = devices.find(ip);
+    const bool of_the_node =
+        device != devices.end() && device->second != "kube-ipvs0" && device->second != "kube-dummy-if";
+    return of_the_node ? ServiceKind::node_port : ServiceKind::cluster_ip;
+}
+
+void set_kind(Service& service, const std::vector<IpSet>& sets, const DeviceOfAddress& devices) {
+    const Endpoint address{.ip = *service.ip, .port = service.port};
+    for (const auto& kind : kinds_of_sets) {
+        const auto* const set = find_set(sets, service.family, kind.name);
+        if (set != nullptr && is_member(*set, kind, address, service.protocol)) {
+            service.kind = kind.kind;
+            service.external_local = kind.external_local;
+            return;
+        }
+    }
+    service.kind = guess_kind(devices, address.ip);
+}
+
+// kube-proxy itself answers them on every node address; there is no virtual server.
+void add_health_check_ports(const std::vector<IpSet>& sets, NodeState& state) {
+    for (const auto family : {Family::ipv4, Family::ipv6}) {
+        const auto* const set = find_set(sets, family, health_check_set);
+        if (set == nullptr) {
+            continue;
+        }
+        for (const auto& member : set->members) {
+            Service service;
+            service.kind = ServiceKind::health_check_node_port;
+            service.proxy = ServiceProxy::ipvs;
+            service.family = family;
+            service.port = member.port.value_or(0);
+            state.services.push_back(std::move(service));
+        }
+    }
+}
+
+}  // namespace
+
+Result<VirtualServer> parse_virtual_server(const Message& message) {
+    const auto service = nested_in(message, IPVS_CMD_ATTR_SERVICE);
+    if (!service) {
+        return std::unexpected(service.error());
+    }
+    const auto family = family_from_af(service->number<std::uint16_t>(IPVS_SVC_ATTR_AF).value_or(0));
+    if (!family) {
+        return failure("virtual server of an unknown address family");
+    }
+    VirtualServer server;
+    server.family = *family;
+    server.fwmark = service->number<std::uint32_t>(IPVS_SVC_ATTR_FWMARK).value_or(0);
+    // struct ip_vs_flags {flags, mask}: the flags come first
+    server.persistent =
+        (service->number<std::uint32_t>(IPVS_SVC_ATTR_FLAGS).value_or(0) & std::uint32_t{IP_VS_SVC_F_PERSISTENT}) != 0;
+    if (server.fwmark != 0) {
+        return server;
+    }
+    const auto protocol = service->number<std::uint16_t>(IPVS_SVC_ATTR_PROTOCOL);
+    const auto ip = service->address(IPVS_SVC_ATTR_ADDR, *family);
+    const auto port = service->port(IPVS_SVC_ATTR_PORT);
+    if (!protocol || !ip || !port) {
+        return failure("incomplete virtual server");
+    }
+    server.protocol = static_cast<std::uint8_t>(*protocol);
+    server.address = {.ip = *ip, .port = *port};
+    return server;
+}
+
+Result<Endpoint> parse_real_server(const Message& message, Family family) {
+    const auto destination = nested_in(message, IPVS_CMD_ATTR_DEST);
+    if (!destination) {
+        return std::unexpected(destination.error());
+    }
+    if (const auto own = destination->number<std::uint16_t>(IPVS_DEST_ATTR_ADDR_FAMILY)) {
+        family = family_from_af(*own).value_or(family);
+    }
+    const auto ip = destination->address(IPVS_DEST_ATTR_ADDR, family);
+    const auto port = destination->port(IPVS_DEST_ATTR_PORT);
+    if (!ip || !port) {
+        return failure("incomplete real server");
+    }
+    return Endpoint{.ip = *ip, .port = *port};
+}
+
+Result<std::vector<VirtualServer>> read_virtual_servers() {
+    if (!subsystem_present("ip_vs")) {
+        return std::vector<VirtualServer>{};
+    }
+    return retry_interrupted(read_once);
+}
+
+void add_ipvs_services(const std::vector<VirtualServer>& servers, const std::vector<IpSet>& sets, NodeState& state) {
+    const auto devices = devices_of(state.local_addresses);
+    for (const auto& server : servers) {
+        if (is_outside_kubernetes(server)) {
+            ++state.skipped_virtual_servers;
+            continue;
+        }
+        Service service;
+        service.proxy = ServiceProxy::ipvs;
+        service.family = server.family;
+        service.ip = server.address.ip;
+        service.port = server.address.port;
+        service.protocol = *protocol_from_number(server.protocol);
+        service.endpoints = server.real_servers;
+        service.persistent = server.persistent;
+        set_kind(service, sets, devices);
+        state.services.push_back(std::move(service));
+    }
+    add_health_check_ports(sets, state);
+    if (state.proxy == ProxyMode::none && !servers.empty()) {
+        state.proxy = sets.empty() ? ProxyMode::other_ipvs : ProxyMode::ipvs;
+    }
+}
+
+}  // namespace hptrace

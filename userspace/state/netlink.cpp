@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "state/netlink.hpp"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <linux/netlink.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace hptrace {
+
+namespace {
+
+// Larger than any datagram of a dump: the kernel fills at most 32 KiB (netlink_dump, max_recvmsg_len).
+constexpr std::size_t receive_size = 64 * 1024;
+
+// Errno of an NLMSG_ERROR or NLMSG_DONE message, positive; 0: success; nothing: too short to hold one.
+std::optional<int> status_of(const Message& message) {
+    std::int32_t status = 0;
+    if (message.payload.size() < sizeof(status)) {
+        return std::nullopt;
+    }
+    std::memcpy(&status, message.payload.data(), sizeof(status));
+    return -status;
+}
+
+// What one message means for the whole answer: true if more is to come.
+Result<bool> read_message(const Message& message, const MessageHandler& handle) {
+    if ((message.header->nlmsg_flags & NLM_F_DUMP_INTR) != 0) {
+        return system_error("changed while being read", EINTR);
+    }
+    switch (message.header->nlmsg_type) {
+        case NLMSG_NOOP:
+            return true;
+        case NLMSG_OVERRUN:
+            return system_error("netlink data lost", ENOBUFS);
+        case NLMSG_ERROR: {
+            const auto status = status_of(message);
+            if (!status) {
+                return failure("truncated netlink error message");
+            }
+            if (*status != 0) {
+                return system_error("refused by the kernel", *status);
+            }
+            return false;
+        }
+        case NLMSG_DONE: {
+            // A dump that failed half way reports it here (netlink_dump_done).
+            const auto status = status_of(message).value_or(0);
+            if (status > 0) {
+                return system_error("dump failed", status);
+            }
+            return false;
+        }
+        default:
+            if (const auto handled = handle(message); !handled) {
+                return std::unexpected(handled.error());
+            }
+            return true;
+    }
+}
+
+}  // namespace
+
+Result<Attributes> Attributes::parse(Bytes data) {
+    Attributes attributes;
+    while (!data.empty()) {
+        nlattr header{};
+        if (data.size() < sizeof(header)) {
+            return failure("truncated netlink attribute");
+        }
+        std::memcpy(&header, data.data(), sizeof(header));
+        if (header.nla_len < sizeof(header) || header.nla_len > data.size()) {
+            return failure("truncated netlink attribute");
+        }
+        attributes.all_.push_back({.type = static_cast<std::uint16_t>(header.nla_type & NLA_TYPE_MASK),
+                                   .payload = data.subspan(sizeof(header), header.nla_len - sizeof(header))});
+        data = data.subspan(std::min(netlink_align(header.nla_len), data.size()));
+    }
+    return attributes;
+}
+
+std::optional<Bytes> Attributes::find(std::uint16_t type) const {
+    const auto found = std::ranges::find(all_, type, &Attribute::type);
+    return found == all_.end() ? std::nullopt : std::optional(found->payload);
+}
+
+Result<Attributes> Attributes::nested(std::uint16_t type) const {
+    const auto payload = find(type);
+    if (!payload) {
+        return failure(fmt::format("netlink attribute {} missing", type));
+    }
+    return parse(*payload);
+}
+
+std::optional<std::uint16_t> Attributes::port(std::uint16_t type) const {
+    return number<std::uint16_t>(type).transform([](auto value) { return ntohs(value); });
+}
+
+std::optional<std::string> Attributes::text(std::uint16_t type) const {
+    return find(type).transform(
+        [](Bytes payload) { return std::string(payload.begin(), std::ranges::find(payload, std::uint8_t{0})); });
+}
+
+std::optional<Address> Attributes::address(std::uint16_t type, Family family) const {
+    const auto payload = find(type);
+    if (!payload || payload->size() < Address{.family = family}.size()) {
+        return std::nullopt;
+    }
+    return make_address(family, *payload);
+}
+
+Result<bool> read_messages(Bytes datagram, std::uint32_t sequence, std::uint32_t portid, const MessageHandler& handle) {
+    while (!datagram.empty()) {
+        const auto* header = reinterpret_cast<const nlmsghdr*>(datagram.data());
+        if (datagram.size() < sizeof(*header) || header->nlmsg_len < sizeof(*header) ||
+            header->nlmsg_len > datagram.size()) {
+            return failure("truncated netlink message");
+        }
+        if (header->nlmsg_seq != sequence || header->nlmsg_pid != portid) {
+            return failure("netlink message that answers another request");
+        }
+        const Message message{.header = header,
+                              .payload = datagram.subspan(sizeof(*header), header->nlmsg_len - sizeof(*header))};
+        const auto more = read_message(message, handle);
+        if (!more || !*more) {
+            return more;
+        }
+        datagram = datagram.subspan(std::min(netlink_align(header->nlmsg_len), datagram.size()));
+    }
+    return true;
+}
+
+Request::Request(std::uint16_t type, std::uint16_t flags) {
+    auto* const message = mnl_nlmsg_put_header(buffer_.data());
+    message->nlmsg_type = type;
+    message->nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
+    if ((flags & NLM_F_DUMP) != NLM_F_DUMP) {
+        message->nlmsg_flags |= NLM_F_ACK;
+    }
+}
+
+Result<NetlinkSocket> NetlinkSocket::open(int protocol, std::string what) {
+    NetlinkSocket socket(mnl_socket_open2(protocol, SOCK_CLOEXEC), std::move(what));
+    if (!socket.socket_) {
+        return system_error(socket.what_ + ": cannot open a netlink socket");
+    }
+    if (mnl_socket_bind(socket.socket_.get(), 0, MNL_SOCKET_AUTOPID) < 0) {
+        return system_error(socket.what_ + ": cannot bind a netlink socket");
+    }
+    socket.buffer_.resize(receive_size);
+    return socket;
+}
+
+void NetlinkSocket::ask_for_strict_checks() {
+    int on = 1;
+    // Only saves work: the answer is filtered again by whoever asked.
+    static_cast<void>(mnl_socket_setsockopt(socket_.get(), NETLINK_GET_STRICT_CHK, &on, sizeof(on)));
+}
+
+Error NetlinkSocket::explain(Error error) const {
+    error.what = fmt::format("{}: {}", what_, error.what);
+    if ((error.code == EPERM || error.code == EACCES) && error.hint.empty()) {
+        error.hint = "needs root, or CAP_NET_ADMIN in the network namespace's user namespace";
+    }
+    return error;
+}
+
+Result<void> NetlinkSocket::exchange(Request& request, const MessageHandler& handle) {
+    auto* const header = request.header();
+    header->nlmsg_seq = ++sequence_;
+    if (mnl_socket_sendto(socket_.get(), header, header->nlmsg_len) < 0) {
+        return std::unexpected(explain({.what = "cannot send a netlink request", .code = errno, .hint = {}}));
+    }
+    const auto portid = mnl_socket_get_portid(socket_.get());
+    for (;;) {
+        const auto received = mnl_socket_recvfrom(socket_.get(), buffer_.data(), buffer_.size());
+        if (received < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return std::unexpected(explain({.what = "cannot receive a netlink answer", .code = errno, .hint = {}}));
+        }
+        if (received == 0) {
+            return std::unexpected(explain({.what = "empty netlink answer", .code = 0, .hint = {}}));
+        }
+        const auto more =
+            read_messages(Bytes(buffer_).first(static_cast<std::size_t>(received)), sequence_, portid, handle);
+        if (!more) {
+            return std::unexpected(explain(more.error()));
+        }
+        if (!*more) {
+            return {};
+        }
+    }
+}
+
+}  // namespace hptrace

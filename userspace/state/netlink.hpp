@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Netlink requests and dumps over libmnl, with every length, sequence number and error code checked.
+#pragma once
+
+#include <libmnl/libmnl.h>
+
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/address.hpp"
+#include "base/error.hpp"
+
+namespace hptrace {
+
+using Bytes = std::span<const std::uint8_t>;
+
+// Netlink headers and attributes begin at multiples of four (NLMSG_ALIGN, NLA_ALIGN).
+constexpr std::size_t netlink_align(std::size_t length) {
+    return (length + 3U) & ~std::size_t{3};
+}
+
+// One run of netlink attributes; views into the buffer it was parsed from.
+class Attributes {
+public:
+    struct Attribute {
+        std::uint16_t type;  // without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+        Bytes payload;
+    };
+
+    // Every attribute of `data`. Error: one of them is shorter than its header or longer than what is left.
+    static Result<Attributes> parse(Bytes data);
+
+    [[nodiscard]] const std::vector<Attribute>& all() const { return all_; }
+    // Payload of the first attribute of this type; nothing if there is none.
+    [[nodiscard]] std::optional<Bytes> find(std::uint16_t type) const;
+    // Attributes inside the first attribute of this type. Error: there is none, or it is malformed.
+    [[nodiscard]] Result<Attributes> nested(std::uint16_t type) const;
+    // The number as the kernel wrote it, whatever its byte order; nothing if absent or shorter.
+    template <std::unsigned_integral T>
+    [[nodiscard]] std::optional<T> number(std::uint16_t type) const {
+        const auto payload = find(type);
+        if (!payload || payload->size() < sizeof(T)) {
+            return std::nullopt;
+        }
+        T value{};
+        std::memcpy(&value, payload->data(), sizeof(T));
+        return value;
+    }
+    // A port (big endian) in host byte order.
+    [[nodiscard]] std::optional<std::uint16_t> port(std::uint16_t type) const;
+    // A string up to its first zero byte.
+    [[nodiscard]] std::optional<std::string> text(std::uint16_t type) const;
+    // An address; the payload may be longer than the address (union nf_inet_addr).
+    [[nodiscard]] std::optional<Address> address(std::uint16_t type, Family family) const;
+
+private:
+    std::vector<Attribute> all_;
+};
+
+// One received message; valid only while it is being handled.
+struct Message {
+    const nlmsghdr* header;
+    Bytes payload;  // after the netlink header
+
+    // The family header the payload begins with (rtmsg, nfgenmsg, genlmsghdr); null: too short for it.
+    template <class Header>
+    [[nodiscard]] const Header* family_header() const {
+        return payload.size() < sizeof(Header) ? nullptr : reinterpret_cast<const Header*>(payload.data());
+    }
+    // The attributes after that header. Error: truncated.
+    template <class Header>
+    [[nodiscard]] Result<Attributes> attributes() const {
+        const std::size_t offset = netlink_align(sizeof(Header));
+        if (payload.size() < offset) {
+            return failure("truncated netlink message");
+        }
+        return Attributes::parse(payload.subspan(offset));
+    }
+};
+
+using MessageHandler = std::function<Result<void>(const Message&)>;
+
+// Walks one datagram: calls `handle` for each message that answers the request `sequence` of socket `portid`.
+// True: more datagrams follow; false: the answer is complete. Errors: the kernel's own (with its errno; EINTR if the
+// data changed during the dump, NLM_F_DUMP_INTR), truncation, messages of another request, the handler's.
+Result<bool> read_messages(Bytes datagram, std::uint32_t sequence, std::uint32_t portid, const MessageHandler& handle);
+
+// A request under construction.
+class Request {
+public:
+    // `flags` are added to NLM_F_REQUEST; without NLM_F_DUMP an acknowledgement ends the answer.
+    Request(std::uint16_t type, std::uint16_t flags);
+
+    // Appends the zeroed family header; call it first.
+    template <class Header>
+    Header& family_header() {
+        return *static_cast<Header*>(mnl_nlmsg_put_extra_header(header(), sizeof(Header)));
+    }
+    nlmsghdr* header() { return reinterpret_cast<nlmsghdr*>(buffer_.data()); }
+
+private:
+    alignas(nlmsghdr) std::array<char, 1024> buffer_{};
+};
+
+// A netlink socket of the network namespace the calling thread is in.
+class NetlinkSocket {
+public:
+    // `protocol`: NETLINK_ROUTE, NETLINK_GENERIC, or NETLINK_NETFILTER, which autoloads nfnetlink: check first that it
+    // is present. `what` ("ip_vs") begins the text of every error of this socket.
+    static Result<NetlinkSocket> open(int protocol, std::string what);
+
+    // Lets the kernel filter dumps by the request's header (NETLINK_GET_STRICT_CHK); older kernels do not, so callers
+    // filter again.
+    void ask_for_strict_checks();
+    // Sends the request and hands every message of its answer to `handle`.
+    Result<void> exchange(Request& request, const MessageHandler& handle);
+
+private:
+    struct Close {
+        void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
+    };
+
+    NetlinkSocket(mnl_socket* socket, std::string what) : socket_(socket), what_(std::move(what)) {}
+
+    Error explain(Error error) const;
+
+    std::unique_ptr<mnl_socket, Close> socket_;
+    std::string what_;
+    std::uint32_t sequence_ = 0;
+    std::vector<std::uint8_t> buffer_;
+};
+
+// A message type of a netfilter subsystem (NFNL_SUBSYS_*).
+constexpr std::uint16_t nfnl_type(unsigned subsystem, unsigned message) {
+    return static_cast<std::uint16_t>((subsystem << 8U) | message);
+}
+
+// Calls `read` again, a few times, while it fails because the data changed during the dump (EINTR). It must open its
+// own socket: one with an unfinished dump refuses the next.
+template <class Read>
+auto retry_interrupted(Read read) {
+    constexpr int attempts = 5;
+    auto result = read();
+    for (int i = 1; i < attempts && !result && result.error().code == EINTR; ++i) {
+        result = read();
+    }
+    return result;
+}
+
+}  // namespace hptrace

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "state/node_state.hpp"
+
+#include <algorithm>
+#include <tuple>
+
+namespace hptrace {
+
+namespace {
+
+// Services on "any local address" are indexed under the unspecified address of their family.
+Endpoint index_key(const Service& service) {
+    return {.ip = service.ip.value_or(Address{.family = service.family}), .port = service.port};
+}
+
+bool is_host_prefix(const Prefix& prefix) {
+    return prefix.length == prefix.address.size() * 8;
+}
+
+}  // namespace
+
+std::string_view to_string(Backend backend) {
+    switch (backend) {
+        case Backend::iptables_legacy:
+            return "iptables-legacy";
+        case Backend::iptables_nft:
+            return "iptables-nft";
+        case Backend::nftables:
+            return "nftables";
+    }
+    return "?";
+}
+
+std::string_view to_string(ServiceKind kind) {
+    switch (kind) {
+        case ServiceKind::cluster_ip:
+            return "ClusterIP";
+        case ServiceKind::external_ip:
+            return "ExternalIP";
+        case ServiceKind::load_balancer:
+            return "LoadBalancer";
+        case ServiceKind::node_port:
+            return "NodePort";
+        case ServiceKind::health_check_node_port:
+            return "HealthCheckNodePort";
+    }
+    return "?";
+}
+
+std::string_view to_string(Producer producer) {
+    switch (producer) {
+        case Producer::portmap:
+            return "portmap";
+        case Producer::crio:
+            return "crio";
+        case Producer::docker:
+            return "docker";
+        case Producer::netavark:
+            return "netavark";
+        case Producer::unknown:
+            return "unknown";
+    }
+    return "?";
+}
+
+std::string_view to_string(ProxyMode mode) {
+    switch (mode) {
+        case ProxyMode::none:
+            return "no kube-proxy rules";
+        case ProxyMode::iptables:
+            return "kube-proxy iptables";
+        case ProxyMode::ipvs:
+            return "kube-proxy ipvs";
+        case ProxyMode::nftables:
+            return "kube-proxy nftables";
+        case ProxyMode::other_ipvs:
+            return "ipvs without kube-proxy rules";
+    }
+    return "?";
+}
+
+std::size_t NodeState::KeyHash::operator()(const Key& key) const noexcept {
+    return std::hash<Endpoint>{}(key.destination) * 31U + static_cast<std::size_t>(key.protocol);
+}
+
+void NodeState::index() {
+    for (auto& service : services) {
+        std::ranges::sort(service.endpoints);
+    }
+    std::ranges::stable_sort(
+        hostports, {}, [](const HostPortRule& rule) { return std::tuple(rule.backend, rule.family, rule.order); });
+    by_destination_.clear();
+    for (std::size_t i = 0; i < services.size(); ++i) {
+        by_destination_.try_emplace({.destination = index_key(services[i]), .protocol = services[i].protocol}, i);
+    }
+    local_by_address_.clear();
+    local_prefixes_.clear();
+    for (std::size_t i = 0; i < local_addresses.size(); ++i) {
+        const auto& prefix = local_addresses[i].prefix;
+        if (is_host_prefix(prefix)) {
+            local_by_address_.try_emplace(prefix.address, i);
+        } else {
+            local_prefixes_.push_back(i);
+        }
+    }
+    std::ranges::stable_sort(local_prefixes_, std::ranges::greater{},
+                             [this](std::size_t i) { return local_addresses[i].prefix.length; });
+    sandbox_by_id_.clear();
+    sandbox_by_ip_.clear();
+    for (std::size_t i = 0; i < sandboxes.size(); ++i) {
+        sandbox_by_id_.insert_or_assign(sandboxes[i].container_id, i);
+        for (const auto& ip : sandboxes[i].ips) {
+            sandbox_by_ip_.insert_or_assign(ip, i);
+        }
+    }
+}
+
+const Service* NodeState::find_service(const Endpoint& destination, Protocol protocol) const {
+    const auto exact = by_destination_.find({.destination = destination, .protocol = protocol});
+    if (exact != by_destination_.end() && services[exact->second].ip) {
+        return &services[exact->second];
+    }
+    const Endpoint any_local{.ip = Address{.family = destination.ip.family}, .port = destination.port};
+    const auto node_port = by_destination_.find({.destination = any_local, .protocol = protocol});
+    if (node_port == by_destination_.end() || services[node_port->second].ip) {
+        return nullptr;
+    }
+    const auto& service = services[node_port->second];
+    if (destination.ip.is_loopback() && !service.on_loopback) {
+        return nullptr;
+    }
+    return find_local(destination.ip) == nullptr ? nullptr : &service;
+}
+
+const LocalAddress* NodeState::find_local(const Address& address) const {
+    if (const auto host = local_by_address_.find(address); host != local_by_address_.end()) {
+        return &local_addresses[host->second];
+    }
+    const auto prefix = std::ranges::find_if(
+        local_prefixes_, [&](std::size_t i) { return local_addresses[i].prefix.contains(address); });
+    return prefix == local_prefixes_.end() ? nullptr : &local_addresses[*prefix];
+}
+
+const Sandbox* NodeState::find_sandbox(std::string_view container_id) const {
+    const auto found = sandbox_by_id_.find(container_id);
+    return found == sandbox_by_id_.end() ? nullptr : &sandboxes[found->second];
+}
+
+const Sandbox* NodeState::find_sandbox(const Address& ip) const {
+    const auto found = sandbox_by_ip_.find(ip);
+    return found == sandbox_by_ip_.end() ? nullptr : &sandboxes[found->second];
+}
+
+bool NodeState::all_sources_read() const {
+    return std::ranges::none_of(sources,
+                                [](const auto& source) { return source.second.state == SourceState::unreadable; });
+}
+
+bool hostport_matches(const NodeState& state, const HostPortRule& rule, const Endpoint& destination, Protocol protocol,
+                      bool from_node) {
+    if (rule.family != destination.ip.family || rule.protocol != protocol || !rule.port.contains(destination.port)) {
+        return false;
+    }
+    if (rule.host_ip && !rule.host_ip->contains(destination.ip)) {
+        return false;
+    }
+    if (std::ranges::any_of(rule.not_destinations,
+                            [&](const Prefix& prefix) { return prefix.contains(destination.ip); })) {
+        return false;
+    }
+    const bool local_only = from_node ? rule.local_only_output : rule.local_only;
+    return !local_only || state.find_local(destination.ip) != nullptr;
+}
+
+}  // namespace hptrace
