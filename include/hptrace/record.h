@@ -17,6 +17,13 @@ extern "C" {
 #define HPTRACE_ASSERT(cond, text) _Static_assert(cond, text)
 #endif
 
+/* Room for some 5,000 records. Userspace empties the ring periodically; it is woken when this much waits. */
+#define HPTRACE_RING_BYTES (1024 * 1024)
+#define HPTRACE_RING_WAKEUP_BYTES (HPTRACE_RING_BYTES / 8)
+
+/* kprobe modes: decisions under way at the same time, with room to spare: an LRU map evicts in batches. */
+#define HPTRACE_PENDING_ENTRIES 16384
+
 /* Sources whose changes are counted by bpf/change.bpf.c, index into hptrace_changes. */
 enum hptrace_source {
 	HPTRACE_SOURCE_XTABLES = 0,  /* xt_replace_table: iptables-legacy, v4 and v6 */
@@ -38,14 +45,14 @@ HPTRACE_ASSERT(sizeof(struct hptrace_changes) == 32, "hptrace_changes layout");
 
 enum hptrace_record_type {
 	HPTRACE_RECORD_DECISION = 1, /* struct hptrace_decision */
-	HPTRACE_RECORD_COMMIT = 2,   /* struct hptrace_decision of a conntrack entry just confirmed: final reply tuple */
+	HPTRACE_RECORD_COMMIT = 2, /* struct hptrace_decision of a conntrack entry just confirmed: final reply tuple */
 };
 
 struct hptrace_header {
-	__u16 type; /* enum hptrace_record_type */
-	__u16 size; /* of the whole record, bytes */
-	__u32 netns; /* inode number of the network namespace */
-	__u64 boot_ns; /* CLOCK_BOOTTIME */
+	__u16 type;			/* enum hptrace_record_type */
+	__u16 size;			/* of the whole record, bytes */
+	__u32 netns;			/* inode number of the network namespace */
+	__u64 boot_ns;			/* CLOCK_BOOTTIME */
 	struct hptrace_changes changes; /* at the moment of the decision */
 };
 HPTRACE_ASSERT(sizeof(struct hptrace_header) == 48, "hptrace_header layout");
@@ -55,12 +62,12 @@ enum hptrace_mechanism {
 	HPTRACE_MECHANISM_IP_VS = 2,
 };
 
-/* Which optional fields of a decision hold a true value (reference: kernel-hooks section 3). */
+/* Which optional fields of a decision hold a true value. */
 enum hptrace_valid {
 	HPTRACE_VALID_HOOK = 1 << 0,
-	HPTRACE_VALID_PID = 1 << 1, /* pid and comm: process context only */
-	HPTRACE_VALID_RULE = 1 << 2, /* rule_ptr is nf_nat_setup_info's range argument */
-	HPTRACE_VALID_REPLY = 1 << 3, /* reply_dst is final (source NAT included) */
+	HPTRACE_VALID_PID = 1 << 1,	  /* pid and comm: process context only */
+	HPTRACE_VALID_RULE = 1 << 2,	  /* rule_ptr is nf_nat_setup_info's range argument */
+	HPTRACE_VALID_REPLY = 1 << 3,	  /* reply_dst is final (source NAT included) */
 	HPTRACE_VALID_COMMITTED = 1 << 4, /* seen at __nf_conntrack_confirm: the first packet got through */
 };
 
@@ -74,37 +81,37 @@ HPTRACE_ASSERT(sizeof(struct hptrace_end) == 20, "hptrace_end layout");
 
 struct hptrace_decision {
 	struct hptrace_header header;
-	__u64 ct;       /* address of the nf_conn: joins records of one decision, never a lasting id; 0 for ip_vs */
+	__u64 ct;	/* address of the nf_conn: joins records of one decision, never a lasting id; 0 for ip_vs */
 	__u64 rule_ptr; /* xtables DNAT: the rule's targinfo, valid under header.changes only */
 	struct hptrace_end client;    /* original tuple, source */
 	struct hptrace_end original;  /* original tuple, destination */
 	struct hptrace_end rewritten; /* reply tuple, source: the new destination */
 	struct hptrace_end reply_dst; /* reply tuple, destination: what the server takes for the client */
-	__u32 valid;    /* enum hptrace_valid bits */
-	__u32 pid;      /* thread group id in the initial pid namespace */
+	__u32 valid;		      /* enum hptrace_valid bits */
+	__u32 pid;		      /* thread group id in the initial pid namespace */
 	char comm[16];
-	__u32 fwmark;   /* ip_vs fwmark service, else 0 */
-	__u16 zone;     /* conntrack zone id */
-	__u8 family;    /* AF_INET, AF_INET6 */
-	__u8 l4proto;   /* IPPROTO_* */
-	__u8 mechanism; /* enum hptrace_mechanism */
+	__u32 fwmark;	 /* ip_vs fwmark service, else 0 */
+	__u16 zone;	 /* conntrack zone id */
+	__u8 family;	 /* AF_INET, AF_INET6 */
+	__u8 l4proto;	 /* IPPROTO_* */
+	__u8 mechanism;	 /* enum hptrace_mechanism */
 	__u8 fwd_method; /* ip_vs: IP_VS_CONN_F_FWD_MASK bits (0 masquerade, 1 local, 2 tunnel, 3 direct route) */
-	__u8 hook;      /* enum nf_inet_hooks */
+	__u8 hook;	 /* enum nf_inet_hooks */
 	__u8 reserved[5];
 };
 HPTRACE_ASSERT(sizeof(struct hptrace_decision) == 184, "hptrace_decision layout");
 
 /* Places where something can go uncounted into a finding; one counter each. */
 enum hptrace_counter {
-	HPTRACE_COUNTER_SEEN = 0,          /* DST decisions that match the filter, rewritten or not */
-	HPTRACE_COUNTER_REWRITTEN = 1,     /* of those: rewritten, a record was wanted */
-	HPTRACE_COUNTER_LOST_RING = 2,     /* ring buffer full: decision lost */
-	HPTRACE_COUNTER_LOST_COMMIT = 3,   /* ring buffer full: commit record lost (the connection is shown) */
-	HPTRACE_COUNTER_IPVS = 4,          /* ip_vs schedulings that match the filter */
-	HPTRACE_COUNTER_IPVS_ONE_PACKET = 5, /* one-packet scheduling: counted, never a record */
+	HPTRACE_COUNTER_SEEN = 0,		/* DST decisions that match the filter, rewritten or not */
+	HPTRACE_COUNTER_REWRITTEN = 1,		/* of those: rewritten, a record was wanted */
+	HPTRACE_COUNTER_LOST_RING = 2,		/* ring buffer full: decision lost */
+	HPTRACE_COUNTER_LOST_COMMIT = 3,	/* ring buffer full: commit record lost (the connection is shown) */
+	HPTRACE_COUNTER_IPVS = 4,		/* ip_vs schedulings that match the filter */
+	HPTRACE_COUNTER_IPVS_ONE_PACKET = 5,	/* one-packet scheduling: counted, never a record */
 	HPTRACE_COUNTER_IPVS_NOT_REWRITTEN = 6, /* direct routing, tunnel, local node */
-	HPTRACE_COUNTER_CACHE_HIT = 7,     /* silent because the verdict cache says fine */
-	HPTRACE_COUNTER_LOST_PENDING = 8,  /* kprobe mode: no place to remember the rule of a decision */
+	HPTRACE_COUNTER_CACHE_HIT = 7,		/* silent because the verdict cache says fine */
+	HPTRACE_COUNTER_LOST_PENDING = 8,	/* kprobe mode: no place to remember the rule of a decision */
 	HPTRACE_COUNTERS = 16,
 };
 
@@ -145,9 +152,9 @@ struct hptrace_filter {
 	__u32 netns; /* 0: all */
 	__u32 port_count;
 	struct hptrace_port_range ports[HPTRACE_FILTER_PORTS]; /* original destination port */
-	struct hptrace_prefix dest;   /* original or rewritten destination */
-	struct hptrace_prefix source; /* client */
-	__u8 family;   /* AF_INET, AF_INET6 or 0 */
+	struct hptrace_prefix dest;			       /* original or rewritten destination */
+	struct hptrace_prefix source;			       /* client */
+	__u8 family;					       /* AF_INET, AF_INET6 or 0 */
 	__u8 proto_count;
 	__u8 protos[6];
 };

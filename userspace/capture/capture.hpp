@@ -20,25 +20,28 @@ namespace hptrace {
 // How a function is observed. confirm: entry kprobe joined at __nf_conntrack_confirm (drops before it are not seen).
 enum class ProbeMode : std::uint8_t { none, fexit, kprobe, confirm };
 enum class ProbeChoice : std::uint8_t { automatic, fexit, kprobe };
+// decision: rewrites themselves. commit: whether their first packet got through. change: that rules or Services change.
+enum class ProbePurpose : std::uint8_t { decision, commit, change };
 
 std::string_view to_string(ProbeMode mode);  // "none", "fexit", "kprobe", "kprobe at confirm"
 
 // What happened to one probed subsystem or function.
 struct ProbeStatus {
+    ProbePurpose purpose = ProbePurpose::decision;
     std::string subsystem;  // "nf_nat", "ip_vs", "x_tables", "nf_tables"
     std::string function;   // kernel function, e.g. "nf_nat_setup_info"
     ProbeMode mode = ProbeMode::none;
-    bool present = false;  // the subsystem is loaded or built in
-    std::string why_not_better;  // why a better mode was refused; empty if the best one works
+    bool present = false;          // the subsystem is loaded or built in
+    std::string why_not_better{};  // why better modes were refused; empty if the best allowed one works
 };
 
 // Losses and totals since the start; see enum hptrace_counter.
 struct CaptureCounters {
-    std::uint64_t seen = 0;           // nf_nat decisions that match the filter, rewritten or not
-    std::uint64_t rewritten = 0;      // of those, rewritten
-    std::uint64_t ipvs = 0;           // ip_vs schedulings that match the filter
-    std::uint64_t ipvs_one_packet = 0;
-    std::uint64_t ipvs_not_rewritten = 0;
+    std::uint64_t seen = 0;                // nf_nat decisions that match the filter, rewritten or not
+    std::uint64_t rewritten = 0;           // of those, rewritten
+    std::uint64_t ipvs = 0;                // ip_vs schedulings that match the filter
+    std::uint64_t ipvs_one_packet = 0;     // of those, one-packet scheduling: never a connection
+    std::uint64_t ipvs_not_rewritten = 0;  // of those, direct routing, tunnel or local node: never a connection
     std::uint64_t cache_hits = 0;
     std::uint64_t lost_ring = 0;      // decisions lost: the ring buffer was full
     std::uint64_t lost_commit = 0;    // commit notes lost (the connection itself is shown)
@@ -53,8 +56,8 @@ struct CaptureOptions {
 
 class Capture {
 public:
-    // Called for every connection, in order of decision. Repeats of a decision that never got committed
-    // (retransmits after a drop) are merged: the sink sees the first only.
+    // Called for every connection, in order of decision. A decision waits up to 200 ms for its commit. Repeats of a
+    // decision that never got committed (retransmits after a drop) are merged: the sink sees the first only.
     using Sink = std::function<void(Connection&&)>;
 
     // Loads and attaches everything this kernel offers. Fails when neither nf_nat nor ip_vs could be attached:
@@ -72,17 +75,20 @@ public:
     [[nodiscard]] ProbeMode mode() const;
     [[nodiscard]] const std::vector<ProbeStatus>& probes() const;
 
-    // Waits up to `timeout` for records, hands over all that are there. Returns how many connections the sink got.
-    // EINTR is not an error (0 connections).
+    // To be called at least every 50 ms (it does so itself within a longer timeout): below a mark, records make no
+    // noise. Waits up to `timeout` for records, hands over all that are there. Returns how many connections the sink
+    // got. EINTR is not an error (0 connections).
     Result<std::size_t> poll(std::chrono::milliseconds timeout, const Sink& sink);
 
     // Hands over everything still held back (decisions waiting for their commit). For the end of a trace.
     Result<std::size_t> drain(const Sink& sink);
 
-    // Descriptor that becomes readable when poll() has something to do (epoll).
+    // Descriptor (epoll) that becomes readable when a burst fills the ring faster than poll() is called regularly. It
+    // does not announce single records.
     [[nodiscard]] int descriptor() const;
 
-    // Change counters as of now; no syscall. Sources whose probes are not attached stay at zero.
+    // Change counters as of now, repaired where the kernel missed a probe (see ChangeBalance), and comparable with
+    // those of Connections. Not for several threads at once. Sources whose probes are not attached stay at zero.
     [[nodiscard]] hptrace_changes changes() const;
     // Bit per enum hptrace_source: its change probes are attached, so its counters can be relied on.
     [[nodiscard]] std::uint32_t tracked_sources() const;

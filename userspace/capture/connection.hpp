@@ -22,12 +22,12 @@ struct Process {
 struct Connection {
     Mechanism mechanism = Mechanism::nf_nat;
     Protocol protocol = Protocol::tcp;
-    std::uint32_t netns = 0;    // inode number of the network namespace
-    std::uint16_t zone = 0;     // conntrack zone
-    std::uint64_t boot_ns = 0;  // CLOCK_BOOTTIME of the decision; of the dump for existing connections
-    Endpoint client;            // original tuple, source
-    Endpoint original;          // original tuple, destination
-    Endpoint rewritten;         // reply tuple, source
+    std::uint32_t netns = 0;                    // inode number of the network namespace
+    std::uint16_t zone = 0;                     // conntrack zone
+    std::uint64_t boot_ns = 0;                  // CLOCK_BOOTTIME of the decision; of the dump for existing connections
+    Endpoint client;                            // original tuple, source
+    Endpoint original;                          // original tuple, destination
+    Endpoint rewritten;                         // reply tuple, source
     std::optional<Endpoint> reply_destination;  // reply tuple, destination, once final
     std::optional<std::uint64_t> rule;          // xtables DNAT: address of the rule's targinfo at that time
     std::optional<bool> committed;              // did the first packet get through? absent: this probe mode cannot tell

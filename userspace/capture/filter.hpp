@@ -14,11 +14,11 @@ namespace hptrace {
 
 // Which connections the user asked for. An empty member restricts nothing.
 struct Filter {
-    std::uint32_t netns = 0;           // inode number, 0: every namespace
-    std::vector<PortRange> ports;      // original destination port
+    std::uint32_t netns = 0;       // inode number, 0: every namespace
+    std::vector<PortRange> ports;  // original destination port
     std::vector<Protocol> protocols;
-    std::optional<Prefix> dest;        // original or rewritten destination
-    std::optional<Prefix> source;      // client
+    std::optional<Prefix> dest;    // original or rewritten destination
+    std::optional<Prefix> source;  // client
     std::optional<Family> family;
 };
 

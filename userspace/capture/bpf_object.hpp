@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "capture/shared_maps.hpp"
+#include "hptrace/record.h"
+
+struct bpf_object;
+struct bpf_link;
+
+namespace hptrace {
+
+// Some programs of one object of bpf/, loaded and attached while it lives. Attached only through descriptors (BPF links
+// and perf events), nothing is pinned and no tracefs event is made: the kernel removes all of it with the process.
+class BpfObject {
+public:
+    // image: the object file. programs: names of those to load; they are attached in this order.
+    // Errors: the errno with what was refused, and libbpf's or the verifier's words as the hint.
+    static Result<BpfObject> attach(std::span<const std::byte> image, const std::vector<std::string>& programs,
+                                    const SharedMaps& maps, const hptrace_filter& filter);
+
+    // How often the kernel skipped these programs, as far as it counts that (system calls).
+    [[nodiscard]] std::uint64_t missed() const;
+
+private:
+    struct CloseObject {
+        void operator()(bpf_object* object) const;
+    };
+    struct DestroyLink {
+        void operator()(bpf_link* link) const;
+    };
+
+    BpfObject() = default;
+
+    std::unique_ptr<bpf_object, CloseObject> object_;
+    std::vector<std::unique_ptr<bpf_link, DestroyLink>> links_;  // destroyed before the object
+};
+
+}  // namespace hptrace

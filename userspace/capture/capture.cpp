@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "capture/capture.hpp"
+
+#include <bpf/libbpf.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <ctime>
+#include <span>
+#include <utility>
+
+#include "capture/attach.hpp"
+#include "capture/change_balance.hpp"
+#include "capture/libbpf_log.hpp"
+#include "capture/merger.hpp"
+#include "capture/obstacles.hpp"
+#include "capture/records.hpp"
+#include "capture/shared_maps.hpp"
+
+namespace hptrace {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Records below the wake-up mark of the ring make no noise: look this often.
+constexpr std::chrono::milliseconds look_interval{50};
+
+std::uint64_t boot_ns_now() {
+    timespec now{};
+    ::clock_gettime(CLOCK_BOOTTIME, &now);
+    return (static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U) + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// Until 5.11 maps counted as locked memory. Without the right to raise the limit, creating the maps says so.
+void raise_memlock_limit() {
+    const rlimit unlimited{.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+    static_cast<void>(::setrlimit(RLIMIT_MEMLOCK, &unlimited));
+}
+
+struct FreeRing {
+    void operator()(ring_buffer* ring) const { ring_buffer__free(ring); }
+};
+
+Result<SharedMaps> create_maps() {
+    if (auto obstacle = find_obstacle()) {
+        return std::unexpected(*std::move(obstacle));
+    }
+    raise_memlock_limit();
+    const LibbpfLog silence;
+    auto maps = SharedMaps::create();
+    if (!maps && (maps.error().code == EPERM || maps.error().code == EACCES)) {
+        return system_error(maps.error().what, maps.error().code, explain_refusal());
+    }
+    return maps;
+}
+
+// Why nothing at all is traced.
+std::unexpected<Error> nothing_attached(const Attached& attached) {
+    if (!attached.refusal) {
+        return failure("nothing to trace: neither nf_nat nor ip_vs is loaded, so nothing rewrites connections here",
+                       "run it on a Kubernetes node");
+    }
+    auto error = *attached.refusal;
+    if (error.code == EPERM || error.code == EACCES) {
+        error.hint = explain_refusal();
+    }
+    return std::unexpected(std::move(error));
+}
+
+}  // namespace
+
+std::string_view to_string(ProbeMode mode) {
+    switch (mode) {
+        case ProbeMode::fexit:
+            return "fexit";
+        case ProbeMode::kprobe:
+            return "kprobe";
+        case ProbeMode::confirm:
+            return "kprobe at confirm";
+        case ProbeMode::none:
+            break;
+    }
+    return "none";
+}
+
+class Capture::Impl {
+public:
+    Impl(SharedMaps maps, Attached attached)
+        : maps_(std::move(maps)), attached_(std::move(attached)), merger_({.sees_commits = attached_.sees_commits()}) {}
+
+    // The ring's callback keeps the address of this object, hence apart from the constructor.
+    Result<void> open_ring() {
+        const LibbpfLog log;
+        ring_.reset(ring_buffer__new(maps_.events(), &Impl::on_record, this, nullptr));
+        if (!ring_) {
+            return system_error("cannot map the ring buffer", errno, log.reason());
+        }
+        return {};
+    }
+
+    // Hands over what is there and need not wait.
+    Result<std::size_t> consume(const Sink& sink) {
+        const auto now = boot_ns_now();  // before reading: a commit that is in the ring is never taken for missing
+        static_cast<void>(changes());
+        const int status = ring_buffer__consume(ring_.get());
+        if (status < 0) {
+            return system_error("cannot read the ring buffer", -status);
+        }
+        if (const auto lost = maps_.count(HPTRACE_COUNTER_LOST_COMMIT); lost != lost_commits_) {
+            lost_commits_ = lost;
+            merger_.commits_lost();
+        }
+        const auto count = merger_.release(now, sink);
+        if (not_understood_) {
+            return failure("the BPF programs sent a record that is not understood");
+        }
+        return count;
+    }
+
+    Result<std::size_t> poll(std::chrono::milliseconds timeout, const Sink& sink) {
+        const auto end = Clock::now() + timeout;
+        while (true) {
+            auto count = consume(sink);
+            const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
+            if (!count || *count > 0 || left.count() <= 0) {
+                return count;
+            }
+            epoll_event event{};
+            const auto wait = static_cast<int>(std::min(left, look_interval).count());
+            if (::epoll_wait(ring_buffer__epoll_fd(ring_.get()), &event, 1, wait) < 0) {
+                if (errno != EINTR) {
+                    return system_error("cannot wait for the ring buffer");
+                }
+                return 0;
+            }
+        }
+    }
+
+    Result<std::size_t> drain(const Sink& sink) {
+        auto count = consume(sink);
+        if (count) {
+            *count += merger_.release_all(sink);
+        }
+        return count;
+    }
+
+    [[nodiscard]] int descriptor() const { return ring_buffer__epoll_fd(ring_.get()); }
+    [[nodiscard]] const Attached& attached() const { return attached_; }
+    hptrace_changes changes() { return balance_.observe(maps_.changes(), Clock::now().time_since_epoch()); }
+
+    [[nodiscard]] CaptureCounters counters() const {
+        CaptureCounters out{
+            .seen = maps_.count(HPTRACE_COUNTER_SEEN),
+            .rewritten = maps_.count(HPTRACE_COUNTER_REWRITTEN),
+            .ipvs = maps_.count(HPTRACE_COUNTER_IPVS),
+            .ipvs_one_packet = maps_.count(HPTRACE_COUNTER_IPVS_ONE_PACKET),
+            .ipvs_not_rewritten = maps_.count(HPTRACE_COUNTER_IPVS_NOT_REWRITTEN),
+            .cache_hits = maps_.count(HPTRACE_COUNTER_CACHE_HIT),
+            .lost_ring = maps_.count(HPTRACE_COUNTER_LOST_RING),
+            .lost_commit = maps_.count(HPTRACE_COUNTER_LOST_COMMIT),
+            .lost_pending = maps_.count(HPTRACE_COUNTER_LOST_PENDING),
+        };
+        for (const auto& object : attached_.objects) {
+            out.missed_probes += object.missed();
+        }
+        return out;
+    }
+
+private:
+    static int on_record(void* context, void* data, std::size_t size) {
+        static_cast<Impl*>(context)->take({static_cast<const std::byte*>(data), size});
+        return 0;
+    }
+
+    void take(std::span<const std::byte> record) {
+        auto observation = decode(record);
+        if (!observation) {
+            not_understood_ = true;
+            return;
+        }
+        observation->connection.changes = balance_.apply(observation->connection.changes);
+        merger_.take(*std::move(observation));
+    }
+
+    SharedMaps maps_;
+    Attached attached_;
+    std::unique_ptr<ring_buffer, FreeRing> ring_;
+    Merger merger_;
+    ChangeBalance balance_;
+    std::uint64_t lost_commits_ = 0;
+    bool not_understood_ = false;
+};
+
+Result<Capture> Capture::start(const CaptureOptions& options) {
+    const auto filter = to_record(options.filter);
+    if (!filter) {
+        return std::unexpected(filter.error());
+    }
+    auto maps = create_maps();
+    if (!maps) {
+        return std::unexpected(maps.error());
+    }
+    auto attached = attach_probes(*maps, *filter, options.choice);
+    if (!attached) {
+        return std::unexpected(attached.error());
+    }
+    if (attached->decision_mode("nf_nat") == ProbeMode::none && attached->decision_mode("ip_vs") == ProbeMode::none) {
+        return nothing_attached(*attached);
+    }
+    auto impl = std::make_unique<Impl>(*std::move(maps), *std::move(attached));
+    if (auto opened = impl->open_ring(); !opened) {
+        return std::unexpected(opened.error());
+    }
+    return Capture(std::move(impl));
+}
+
+std::vector<ProbeStatus> Capture::probe(ProbeChoice choice) {
+    const auto maps = create_maps();
+    if (!maps) {
+        return untried_probes(describe(maps.error()));
+    }
+    auto attached = attach_probes(*maps, hptrace_filter{}, choice);
+    return attached ? std::move(attached->probes) : untried_probes(describe(attached.error()));
+}
+
+Capture::Capture(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Capture::Capture(Capture&&) noexcept = default;
+Capture& Capture::operator=(Capture&&) noexcept = default;
+Capture::~Capture() = default;
+
+ProbeMode Capture::mode() const {
+    const auto nat = impl_->attached().decision_mode("nf_nat");
+    return nat == ProbeMode::none ? impl_->attached().decision_mode("ip_vs") : nat;
+}
+
+const std::vector<ProbeStatus>& Capture::probes() const {
+    return impl_->attached().probes;
+}
+Result<std::size_t> Capture::poll(std::chrono::milliseconds timeout, const Sink& sink) {
+    return impl_->poll(timeout, sink);
+}
+Result<std::size_t> Capture::drain(const Sink& sink) {
+    return impl_->drain(sink);
+}
+int Capture::descriptor() const {
+    return impl_->descriptor();
+}
+hptrace_changes Capture::changes() const {
+    return impl_->changes();
+}
+std::uint32_t Capture::tracked_sources() const {
+    return impl_->attached().tracked_sources;
+}
+CaptureCounters Capture::counters() const {
+    return impl_->counters();
+}
+
+}  // namespace hptrace

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "capture/merger.hpp"
+
+#include <utility>
+
+namespace hptrace {
+
+std::size_t Merger::KeyHash::operator()(const Key& key) const noexcept {
+    std::size_t hash = key.netns;
+    const auto mix = [&hash](std::size_t value) { hash = (hash * 0x9e3779b97f4a7c15U) ^ value ^ (hash >> 29U); };
+    mix(key.zone);
+    mix(static_cast<std::size_t>(key.protocol));
+    for (const auto* endpoint : {&key.client, &key.original, &key.rewritten}) {
+        mix(std::hash<Endpoint>{}(*endpoint));
+    }
+    return hash;
+}
+
+Merger::Key Merger::key_of(const Connection& connection) {
+    return {.netns = connection.netns,
+            .zone = connection.zone,
+            .protocol = connection.protocol,
+            .client = connection.client,
+            .original = connection.original,
+            .rewritten = connection.rewritten};
+}
+
+Merger::Waiting* Merger::waiting(Sequence sequence) {
+    return sequence < front_ ? nullptr : &waiting_[sequence - front_];
+}
+
+void Merger::take(Observation&& observation) {
+    if (observation.kind == Observation::Kind::commit) {
+        commit(observation);
+        return;
+    }
+    const Sequence sequence = front_ + waiting_.size();
+    Waiting entry{.connection = std::move(observation.connection), .ct = observation.ct};
+    if (entry.connection.mechanism == Mechanism::ip_vs) {
+        // IPVS knows no unconfirmed connections.
+        entry.connection.committed = true;
+        entry.resolved = true;
+    } else if (!options_.sees_commits || entry.connection.committed) {
+        entry.resolved = true;
+    } else {
+        entry.repeat = !remember(key_of(entry.connection), sequence);
+        if (const auto earlier = by_ct_.find(entry.ct); earlier != by_ct_.end()) {
+            // The conntrack entry was freed and its memory used again, so it never got committed.
+            auto& gone = *waiting(earlier->second);
+            gone.resolved = true;
+            if (!gone.commit_lost) {
+                gone.connection.committed = false;
+            }
+        }
+        by_ct_[entry.ct] = sequence;
+    }
+    waiting_.push_back(std::move(entry));
+}
+
+// False if the same decision is open already.
+bool Merger::remember(const Key& key, Sequence sequence) {
+    if (const auto found = uncommitted_.find(key); found != uncommitted_.end()) {
+        ages_.splice(ages_.end(), ages_, found->second.age);
+        return false;
+    }
+    if (uncommitted_.size() >= options_.capacity) {
+        uncommitted_.erase(ages_.front());
+        ages_.pop_front();
+    }
+    ages_.push_back(key);
+    uncommitted_.emplace(key, Uncommitted{.age = std::prev(ages_.end()), .first = sequence});
+    return true;
+}
+
+void Merger::forget(const Key& key) {
+    if (const auto found = uncommitted_.find(key); found != uncommitted_.end()) {
+        ages_.erase(found->second.age);
+        uncommitted_.erase(found);
+    }
+}
+
+void Merger::commit(const Observation& observation) {
+    const auto key = key_of(observation.connection);
+    const auto settle = [&](Waiting& entry) {
+        entry.resolved = true;
+        entry.connection.committed = true;
+        entry.connection.reply_destination = observation.connection.reply_destination;
+    };
+    if (const auto open = uncommitted_.find(key); open != uncommitted_.end()) {
+        // The first of several equal decisions stands for all of them.
+        if (auto* first = waiting(open->second.first)) {
+            settle(*first);
+        }
+        forget(key);
+    }
+    if (const auto found = by_ct_.find(observation.ct); found != by_ct_.end()) {
+        auto& entry = *waiting(found->second);
+        if (key_of(entry.connection) == key) {
+            settle(entry);
+            by_ct_.erase(found);
+        }
+    }
+}
+
+void Merger::commits_lost() {
+    for (auto& entry : waiting_) {
+        if (!entry.resolved) {
+            entry.commit_lost = true;
+        }
+    }
+}
+
+std::size_t Merger::hand_over_front(const Sink& sink) {
+    Waiting entry = std::move(waiting_.front());
+    if (const auto found = by_ct_.find(entry.ct); found != by_ct_.end() && found->second == front_) {
+        by_ct_.erase(found);
+    }
+    waiting_.pop_front();
+    ++front_;
+    if (entry.commit_lost && !entry.connection.committed) {
+        // It may have been committed: the next decision like it is a connection of its own.
+        forget(key_of(entry.connection));
+    }
+    if (entry.repeat) {
+        return 0;
+    }
+    sink(std::move(entry.connection));
+    return 1;
+}
+
+std::size_t Merger::release(std::uint64_t now, const Sink& sink) {
+    const auto hold = static_cast<std::uint64_t>(options_.hold_time.count());
+    std::size_t count = 0;
+    while (!waiting_.empty()) {
+        auto& front = waiting_.front();
+        if (!front.resolved) {
+            const bool expired = now >= front.connection.boot_ns + hold;
+            if (!expired && waiting_.size() <= options_.capacity) {
+                break;
+            }
+            if (expired && !front.commit_lost) {
+                front.connection.committed = false;
+            }
+        }
+        count += hand_over_front(sink);
+    }
+    return count;
+}
+
+std::size_t Merger::release_all(const Sink& sink) {
+    std::size_t count = 0;
+    while (!waiting_.empty()) {
+        count += hand_over_front(sink);
+    }
+    return count;
+}
+
+}  // namespace hptrace

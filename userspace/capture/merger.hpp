@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <list>
+#include <optional>
+#include <unordered_map>
+
+#include "capture/records.hpp"
+
+namespace hptrace {
+
+// Makes connections out of decisions and commits.
+//
+// A decision of nf_nat waits for its commit, so that the connection can say whether its first packet got through, and
+// with which reply tuple. When the first packet is dropped later, each retransmission makes a new conntrack entry and
+// the same decision again: these repeats are merged into the first. Once a decision is committed the same tuples mean
+// a new connection (a reused port).
+//
+// No clock of its own: `now` is CLOCK_BOOTTIME in nanoseconds, as in the records.
+class Merger {
+public:
+    struct Options {
+        bool sees_commits = true;  // false: nothing waits, nothing is merged, committed stays absent
+        std::chrono::nanoseconds hold_time = std::chrono::milliseconds(200);
+        std::size_t capacity = 65536;  // of what waits and of the uncommitted decisions remembered: the oldest go first
+    };
+    using Sink = std::function<void(Connection&&)>;
+
+    explicit Merger(Options options) : options_(options) {}
+
+    void take(Observation&& observation);
+
+    // Some commits were lost since the last call: of the decisions that wait now, none can be called uncommitted.
+    void commits_lost();
+
+    // Hands over, in order of decision, what need not wait any longer. Returns how many connections.
+    std::size_t release(std::uint64_t now, const Sink& sink);
+    // Hands over everything; what has no commit yet leaves that open.
+    std::size_t release_all(const Sink& sink);
+
+private:
+    // What makes a later decision a repeat of an earlier one.
+    struct Key {
+        std::uint32_t netns = 0;
+        std::uint16_t zone = 0;
+        Protocol protocol = Protocol::tcp;
+        Endpoint client;
+        Endpoint original;
+        Endpoint rewritten;
+
+        bool operator==(const Key&) const = default;
+    };
+    struct KeyHash {
+        std::size_t operator()(const Key& key) const noexcept;
+    };
+    // Position in the order of decisions since the start.
+    using Sequence = std::uint64_t;
+
+    struct Waiting {
+        Connection connection;
+        std::uint64_t ct = 0;
+        bool resolved = false;     // need not wait
+        bool repeat = false;       // merged into an earlier one: never handed over
+        bool commit_lost = false;  // no commit will not mean "not committed"
+    };
+    struct Uncommitted {
+        std::list<Key>::iterator age;
+        Sequence first = 0;  // the decision that repeats are merged into
+    };
+
+    static Key key_of(const Connection& connection);
+    Waiting* waiting(Sequence sequence);
+    bool remember(const Key& key, Sequence sequence);
+    void forget(const Key& key);
+    void commit(const Observation& observation);
+    std::size_t hand_over_front(const Sink& sink);
+
+    Options options_;
+    std::deque<Waiting> waiting_;
+    Sequence front_ = 0;                                 // of waiting_.front()
+    std::unordered_map<std::uint64_t, Sequence> by_ct_;  // unresolved ones only
+    std::unordered_map<Key, Uncommitted, KeyHash> uncommitted_;
+    std::list<Key> ages_;  // oldest first
+};
+
+}  // namespace hptrace

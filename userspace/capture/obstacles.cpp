@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "capture/obstacles.hpp"
+
+#include <linux/capability.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdint>
+#include <fstream>
+#include <iterator>
+
+namespace hptrace {
+
+namespace {
+
+constexpr const char* btf_path = "/sys/kernel/btf/vmlinux";
+
+std::uint64_t effective_capabilities() {
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
+    if (::syscall(SYS_capget, &header, data.data()) != 0) {
+        return 0;
+    }
+    return data[0].effective | (std::uint64_t{data[1].effective} << 32U);
+}
+
+}  // namespace
+
+std::optional<Error> find_obstacle() {
+    const auto capabilities = effective_capabilities();
+    const auto has = [&](unsigned capability) { return ((capabilities >> capability) & 1U) != 0; };
+    // Types of modules are read through BPF_BTF_GET_FD_BY_ID, which wants CAP_SYS_ADMIN.
+    if (!has(CAP_SYS_ADMIN) && !(has(CAP_BPF) && has(CAP_PERFMON))) {
+        return Error{"tracing needs root", 0, "CAP_SYS_ADMIN, or at least CAP_BPF and CAP_PERFMON"};
+    }
+    if (::access(btf_path, R_OK) != 0) {
+        return Error{std::string("this kernel has no BTF: ") + btf_path, errno,
+                     "it must be built with CONFIG_DEBUG_INFO_BTF=y; in a container, mount /sys"};
+    }
+    return std::nullopt;
+}
+
+std::string lockdown_mode(const std::string& text) {
+    const auto open = text.find('[');
+    const auto close = text.find(']');
+    return open == std::string::npos || close == std::string::npos || close < open
+               ? std::string{}
+               : text.substr(open + 1, close - open - 1);
+}
+
+std::string explain_refusal() {
+    std::ifstream file("/sys/kernel/security/lockdown");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    if (lockdown_mode(text) == "confidentiality") {
+        return "the kernel is locked down (confidentiality): only fexit probes without reads of kernel memory are "
+               "possible";
+    }
+    return "the kernel refuses tracing programs: a container, a seccomp profile or a security module forbids them";
+}
+
+}  // namespace hptrace
