@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//go:build tools
+
+// Package tools pins the programs of the kube test tier.
+package tools
+
+import (
+	_ "go.etcd.io/etcd/server/v3"
+)

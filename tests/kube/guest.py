@@ -1,0 +1,66 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The part of tests/kube/run that runs in the virtual machine; see there."""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [here, os.path.join(here, "..", "vm")]
+
+from lib.netns import private_mounts  # noqa: E402
+from tier import services  # noqa: E402
+from tier.cases import CASES, CaseRun, Setting  # noqa: E402
+
+MODULES = ("virtio_net", "br_netfilter", "sctp", "ip_vs", "ip_vs_rr", "ip_vs_sh", "nf_conntrack", "ip_set", "dummy")
+HOST = "10.0.2.2"  # where QEMU's user network shows the machine that runs it
+
+
+def prepare():
+    """Modules, and the interface to the machine outside (QEMU's fixed addresses; nothing of it reaches the nodes)."""
+    for module in MODULES:
+        subprocess.run(["modprobe", module], check=True)
+    with open("/proc/sys/net/bridge/bridge-nf-call-iptables", "w", encoding="ascii") as file:
+        file.write("1\n")
+    interface = next(name for name in sorted(os.listdir("/sys/class/net")) if os.path.exists(f"/sys/class/net/{name}/device"))
+    for command in (f"ip link set {interface} up", f"ip address replace 10.0.2.15/24 dev {interface}", "ip link set lo up"):
+        subprocess.run(command.split(), check=True)
+    private_mounts("/var/lib/cni")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--programs", required=True)
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--case", action="append", default=[])
+    parser.add_argument("--hptrace", default="")
+    parser.add_argument("modes", nargs="+")
+    options = parser.parse_args()
+    prepare()
+    setting = Setting(options.programs, options.version, (HOST, services.API_PORT),
+                      os.environ["HPTRACE_OUT"], options.hptrace)
+    failed = []
+    for mode in options.modes:
+        for case in CASES:
+            if options.case and case.name not in options.case:
+                continue
+            begin = time.monotonic()
+            run = CaseRun(setting, mode, case)
+            run.run()
+            print(f"{run.name}: {time.monotonic() - begin:.0f} s {run.seconds}")
+            for phase in run.phases:
+                print(f"  {phase:10} {run.counts(phase)}")
+            for problem in run.problems:
+                print(f"  PROBLEM {problem}")
+            print(f"  {'FAIL' if run.problems else 'PASS'}", flush=True)
+            failed += [run.name] if run.problems else []
+    if failed:
+        print(f"FAILED: {' '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

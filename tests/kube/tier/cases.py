@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is tried in every mode of kube-proxy: when and through what the hostPorts come."""
+
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+
+from tier import dump, services, traffic
+from tier.nodes import CACHE, Cluster, Intruder
+from tier.proxy import Bridge, KubeProxy, iptables_path
+from tier.verdicts import Watch
+
+PHASES = ("without", "hostport", "restarted")  # the dump is taken after "hostport"
+
+
+@dataclass
+class Case:
+    """first: who comes first, "kube-proxy" or "portmap". iptables: back end of each one's iptables commands.
+    backend: portmap's own setting."""
+
+    name: str
+    first: str = "kube-proxy"
+    kube_proxy_iptables: str = "nft"
+    portmap_iptables: str = "nft"
+    portmap_backend: str = "iptables"
+
+
+CASES = (Case("after"),
+         Case("before", first="portmap"),
+         Case("other-backend", portmap_iptables="legacy"),
+         Case("legacy", kube_proxy_iptables="legacy", portmap_iptables="legacy"),
+         Case("portmap-nftables", portmap_backend="nftables"))
+
+
+@dataclass
+class Setting:
+    """Where the programs and the apiserver are, and where results go."""
+
+    programs: str
+    version: str
+    apiserver: tuple
+    out: str
+    hptrace: str = ""
+
+    def built(self, name):
+        with open(f"{self.programs}/{name}/version", encoding="ascii") as file:
+            return file.read().strip()
+
+
+class CaseRun:
+    """One case in one mode, in fresh namespaces. problems: what must not be."""
+
+    def __init__(self, setting, mode, case):
+        self.setting, self.mode, self.case = setting, mode, case
+        self.name = f"kube-{setting.version}-{mode}-{case.name}"
+        self.folder = f"{setting.out}/{self.name}"
+        self.problems = []
+        self.seconds = {}
+        self._rows = {}  # (service, kind, protocol, address, port) -> client -> answers by phase
+        self._phases = []
+
+    def run(self):
+        os.makedirs(self.folder, exist_ok=True)
+        cluster = Cluster(f"{self.setting.programs}/cni", self.case.portmap_backend)
+        bridge = Bridge(cluster.node, self.setting.apiserver)
+        proxy = KubeProxy(f"{self.setting.programs}/kube-{self.setting.version}/kube-proxy", cluster.node, self.mode,
+                          iptables_path(self.case.kube_proxy_iptables), f"/tmp/{self.name}")
+        intruder = Intruder(cluster, iptables_path(self.case.portmap_iptables))
+        try:
+            if self.case.first == "portmap":
+                intruder.start()
+                self._timed("kube-proxy", proxy.start)
+            else:
+                self._timed("kube-proxy", proxy.start)
+                self._ask("without", cluster)
+                self._timed("portmap", intruder.start)
+            self._ask("hostport", cluster)
+            self._timed("dump", lambda: dump.take(cluster.node, self.folder, CACHE, _now()))
+            self._timed("restart", proxy.restart)
+            self._ask("restarted", cluster)
+            intruder.stop()
+            proxy.stop()
+            self._write(proxy)
+        except RuntimeError as error:
+            self.problems.append(str(error))
+        finally:
+            proxy.kill()
+            bridge.close()
+            cluster.close()
+
+    def _timed(self, what, action):
+        begin = time.monotonic()
+        action()
+        self.seconds[what] = round(time.monotonic() - begin, 1)
+
+    def _ask(self, phase, cluster):
+        begin = time.monotonic()
+        with Watch(self.setting.hptrace, cluster.node) as watch:
+            attempts = traffic.ask_all(cluster, traffic.everything())
+        self.problems += [f"{phase}: {problem}" for problem in watch.disagreements(attempts)]
+        self.seconds[phase] = round(time.monotonic() - begin, 1)
+        self._phases.append(phase)
+        for attempt in attempts:
+            self._check(phase, attempt)
+            row = self._rows.setdefault((attempt.service.name if attempt.service else "", attempt.kind,
+                                         attempt.protocol, attempt.address, attempt.port), {})
+            row.setdefault(attempt.client, []).append(attempt.by())
+
+    def _check(self, phase, attempt):
+        if attempt.by() == "other":
+            self.problems.append(f"{phase}: {attempt.name}: {attempt.answer}")
+        elif phase == "without" and (wanted := traffic.without_hostport(attempt, self.mode)) != attempt.by():
+            self.problems.append(f"{phase}: {attempt.name}: {attempt.by()} {attempt.answer}, not {wanted}")
+
+    def counts(self, phase):
+        """How many connections each answered."""
+        number = self._phases.index(phase)
+        found = [answers[number] for row in self._rows.values() for answers in row.values()]
+        return {who: found.count(who) for who in sorted(set(found))}
+
+    @property
+    def phases(self):
+        return tuple(self._phases)
+
+    def _write(self, proxy):
+        provenance = {
+            "kubernetes": self.setting.built(f"kube-{self.setting.version}"),
+            "etcd": self.setting.built("etcd"), "cni_plugins": self.setting.built("cni"),
+            "kernel": platform.release(), "mode": self.mode, "case": asdict(self.case),
+            "kube_proxy": {"configuration": proxy.configuration},
+            "command": f"tests/kube/run --version {self.setting.version} --case {self.case.name} --dumps {self.mode}",
+            "cluster": "kube-cluster.json", "dumped_after": "hostport", "phases": self._phases}
+        rows = [{"service": service, "kind": kind, "protocol": protocol, "ip": address, "port": port, "answered": row}
+                for (service, kind, protocol, address, port), row in self._rows.items()]
+        with open(f"{self.folder}/provenance.json", "w", encoding="utf-8") as file:
+            file.write(json.dumps(provenance, indent=1).removesuffix("\n}"))
+            file.write(',\n "traffic": [\n  ' + ",\n  ".join(map(json.dumps, rows)) + "\n ]\n}\n")
+
+
+def cluster_description():
+    """Pods and Services of all dumps: what "service" in an answer stands for."""
+    pods = {pod: [services.pod_address(pod, family) for family in services.FAMILIES]
+            for pods in services.PODS.values() for pod in pods}
+    return {"nodes": {"node": list(services.NODE.values()), "node-1": list(services.NODE_1.values())}, "pods": pods,
+            "hostport_pod": "intruder", "services": [
+                {"name": service.name, "object": services.service_object(service)["spec"], "endpoints": service.endpoints,
+                 "load_balancer": list(service.balancer.values())} for service in services.SERVICES]}
+
+
+def _now():
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

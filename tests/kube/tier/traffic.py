@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Connections to everything at once, and who answered each."""
+
+import errno
+import selectors
+import socket
+import time
+from dataclasses import dataclass
+
+from tier import services
+from tier.nodes import IPPROTO_SCTP
+
+CLIENTS = ("pod", "node", "outside")
+NOBODY = "(no answer)"
+
+
+@dataclass
+class Attempt:
+    """One connection. service: None for a plain hostPort."""
+
+    client: str
+    protocol: str
+    kind: str
+    family: int
+    address: str
+    port: int
+    service: object = None
+    target: int = 0
+    answer: str = NOBODY
+    local: tuple = ("", 0)
+
+    @property
+    def name(self):
+        return " ".join((self.service.name if self.service else "-", self.kind, self.client, self.protocol,
+                         f"[{self.address}]:{self.port}" if self.family == 6 else f"{self.address}:{self.port}"))
+
+    def by(self):
+        """Who answered: "service" (an endpoint of it), "hostport", "nobody", or "other"."""
+        if self.answer.startswith("intruder:"):
+            return "hostport"
+        if self.answer.startswith("("):
+            return "nobody"
+        if self.service is services.KUBERNETES:
+            return "service" if self.answer == f"apiserver:{self.target}" else "other"
+        if self.service and self.answer in {f"{pod}:{self.target}" for pod in self.service.endpoints}:
+            return "service"
+        return "other"
+
+
+def everything():
+    """Every Service by each of its addresses, and a hostPort used as intended, from every kind of client."""
+    for service in (*services.SERVICES, services.KUBERNETES):
+        for kind, family, address, port, number in service.destinations():
+            for client in CLIENTS:
+                yield Attempt(client, port.protocol, kind, family, address, number, service, port.target)
+    for family in services.FAMILIES:
+        for protocol in ("tcp", "udp"):
+            for client in CLIENTS:
+                yield Attempt(client, protocol, "HostPort", family, services.NODE[family], services.HOSTPORT_ONLY)
+
+
+def ask_all(cluster, attempts, silence=10):
+    """Opens all connections and waits until all have an answer, or nothing has happened for `silence` seconds."""
+    attempts = list(attempts)
+    with selectors.DefaultSelector() as selector:
+        for attempt in attempts:
+            _open(cluster.client(attempt.client), attempt, selector)
+        last = time.monotonic()
+        while selector.get_map() and (left := last + silence - time.monotonic()) > 0:
+            for key, events in selector.select(left):
+                last = time.monotonic()
+                _progress(key.fileobj, key.data, events, selector)
+        for key in list(selector.get_map().values()):
+            key.fileobj.close()
+    return attempts
+
+
+def _open(namespace, attempt, selector):
+    family = socket.AF_INET6 if attempt.family == 6 else socket.AF_INET
+    kind, protocol = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0),
+                      "sctp": (socket.SOCK_STREAM, IPPROTO_SCTP)}[attempt.protocol]
+    with namespace:
+        client = socket.socket(family, kind, protocol)
+    client.setblocking(False)
+    if attempt.protocol == "sctp":  # one address only, see Servers
+        with namespace, socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((attempt.address, attempt.port))
+                client.bind((probe.getsockname()[0], 0))
+            except OSError as error:
+                attempt.answer = _words(error)
+                client.close()
+                return
+    try:
+        client.connect((attempt.address, attempt.port))
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        attempt.answer = _words(error)
+        client.close()
+        return
+    selector.register(client, selectors.EVENT_WRITE, attempt)
+
+
+def _progress(client, attempt, events, selector):
+    try:
+        if events & selectors.EVENT_WRITE:
+            if number := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(number, "")
+            attempt.local = client.getsockname()[:2]
+            client.send(b"who are you\n")
+            selector.modify(client, selectors.EVENT_READ, attempt)
+            return
+        attempt.answer = client.recv(512).decode().strip() or "(closed)"
+    except OSError as error:
+        attempt.answer = _words(error)
+    selector.unregister(client)
+    client.close()
+
+
+def _words(error):
+    return f"({errno.errorcode.get(error.errno, error.errno)})"
+
+
+def without_hostport(attempt, mode):
+    """Who should answer while no hostPort exists."""
+    service, outside = attempt.service, attempt.client == "outside"
+    if not service:
+        return "nobody"
+    external = attempt.kind != "ClusterIP"
+    local = "local-1" in service.endpoints
+    if service is not services.KUBERNETES and not service.endpoints:
+        return "nobody"
+    if service.spec.get("internalTrafficPolicy") == "Local" and not local and mode != "ipvs":
+        return "nobody"
+    if service.spec.get("externalTrafficPolicy") == "Local" and external and outside and not local and mode != "ipvs":
+        return "nobody"
+    if service.spec.get("loadBalancerSourceRanges") and attempt.kind == "LoadBalancer" and attempt.client != "pod":
+        return "nobody"
+    return "service"
