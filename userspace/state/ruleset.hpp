@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/address.hpp"
@@ -17,47 +19,80 @@ template <class T>
 struct Match {
     T value{};
     bool inverted = false;
+
+    bool operator==(const Match&) const = default;
 };
 
-enum class TargetKind : std::uint8_t { none, jump, go_to, accept, drop, reject, return_, dnat, redirect, snat, masquerade, mark, other };
+// One port condition: the port lies in one of the ranges (inverted: in none of them).
+struct PortMatch {
+    std::vector<PortRange> any_of;
+    bool inverted = false;
+
+    bool operator==(const PortMatch&) const = default;
+};
+
+enum class TargetKind : std::uint8_t {
+    none,
+    jump,
+    go_to,
+    accept,
+    drop,
+    reject,
+    return_,
+    dnat,
+    redirect,
+    snat,
+    masquerade,
+    mark,
+    other
+};
 
 struct Target {
     TargetKind kind = TargetKind::none;
     std::string name;  // chain of a jump or goto, else the extension's name ("DNAT", "MARK", ...)
-    std::optional<Endpoint> to;   // dnat: destination; port 0: unchanged. redirect: port only
-    std::optional<Endpoint> to_last;  // dnat to a range: its last address and port
+    std::optional<Endpoint>
+        to;  // dnat, snat: new address (unspecified: unchanged) and port (0: unchanged). redirect: port
+    std::optional<Endpoint> to_last;  // a range: its last address and port
+
+    bool operator==(const Target&) const = default;
 };
 
 struct SetMatch {
     std::string set;
     std::vector<bool> source;  // per dimension: true src, false dst
+
+    bool operator==(const SetMatch&) const = default;
 };
 
-// One rule: the matches that decide about Services and HostPorts, decoded; everything else only counted.
+// One rule. Conditions that decide about Services and HostPorts are decoded; a packet must meet all of them.
 struct Rule {
-    std::optional<std::uint64_t> handle;   // nf_tables
-    std::optional<std::uint32_t> offset;   // legacy: offset of the entry in the table blob
+    std::optional<std::uint64_t> handle;  // nf_tables
+    std::optional<std::uint32_t> offset;  // legacy: offset of the entry in the table blob
+    std::optional<Family> family;         // rules of an inet table that are for one family
     std::optional<Match<std::uint8_t>> l4proto;
-    std::optional<Match<Prefix>> source;
-    std::optional<Match<Prefix>> destination;
-    std::vector<Match<PortRange>> source_ports;       // any of them matches (one entry unless multiport)
-    std::vector<Match<PortRange>> destination_ports;  // any of them matches
-    std::optional<Match<std::string>> in_interface;
+    std::vector<Match<Prefix>> sources;
+    std::vector<Match<Prefix>> destinations;
+    std::vector<PortMatch> source_ports;
+    std::vector<PortMatch> destination_ports;
+    std::optional<Match<std::string>> in_interface;  // "eth+": every name that begins with eth
     std::optional<Match<std::string>> out_interface;
     std::optional<bool> destination_local;  // addrtype --dst-type LOCAL / fib daddr type local; false: inverted
     std::optional<bool> source_local;
-    std::vector<Match<SetMatch>> sets;      // xt_set, nft lookups in named sets
-    std::vector<std::string> other_matches; // names of matches that were understood but do not concern (comment, mark, statistic, recent ...)
-    std::vector<std::string> unread;        // matches or expressions this program does not know
+    std::vector<Match<SetMatch>> sets;  // xt_set, nft lookups in named sets
+    std::vector<std::string>
+        conditions;  // matches this program knows but does not evaluate ("-m mark --mark 0x1", "ct state")
+    std::vector<std::string> unread;  // matches or expressions it does not know: what the rule does is not certain
     std::string comment;
     Target target;
-    std::string text;  // as iptables-save or nft would print it, as far as decoded
+
+    bool operator==(const Rule&) const = default;
 };
 
 struct Chain {
     std::string name;
-    std::optional<std::string> hook;  // base chains: "PREROUTING", "OUTPUT", ... (upper case in both back ends)
+    std::optional<std::string> hook;       // base chains: "PREROUTING", "OUTPUT", ... (upper case in every back end)
     std::optional<std::int32_t> priority;  // nf_tables base chains
+    std::string type;                      // nf_tables base chains: "nat", "filter", "route"
     std::vector<Rule> rules;
 };
 
@@ -67,8 +102,12 @@ struct RuleTable {
     std::string name;              // "nat", "filter", "cni_hostport", "kube-proxy", ...
     std::vector<Chain> chains;
 
+    // Linear; null: no such chain.
     [[nodiscard]] const Chain* find_chain(std::string_view chain) const;
 };
+
+// Length of the prefix an address mask (network order) stands for; nothing: it has holes and is none.
+std::optional<std::uint8_t> mask_length(std::span<const std::uint8_t> mask);
 
 // Tables nat and filter of iptables-legacy for `family`, of the calling thread's namespace. Only tables listed in
 // /proc/thread-self/net/ip{,6}_tables_names are opened: asking for another one would create it (its hooks register).
@@ -79,8 +118,8 @@ Result<std::vector<RuleTable>> read_legacy_tables(Family family);
 // generation-checked dump. Empty: nf_tables is not used. Never asks when nf_tables is not present: that would load it.
 Result<std::vector<RuleTable>> read_nf_tables();
 
-// Fills in everything that follows from the rules: hostports, nat_tables, Services of iptables mode, unread_rules,
-// whether an ipvs-mode kube-proxy wrote them (KUBE-SERVICES with ipset matches).
+// Fills in everything that follows from the rules: hostports, nat_tables, Services of iptables mode, unread_rules, and
+// proxy where rules show it (iptables, ipvs or nftables mode; else it is left alone).
 void interpret_rules(const std::vector<RuleTable>& tables, NodeState& state);
 
 }  // namespace hptrace

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "state/interpret.hpp"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "state/rule_text.hpp"
+
+namespace hptrace {
+namespace {
+
+// Position of the first rule that jumps to a chain `wanted` accepts; -1: none.
+template <class Wanted>
+int position(const Chain* chain, Wanted wanted) {
+    if (chain == nullptr) {
+        return -1;
+    }
+    const auto found = std::ranges::find_if(chain->rules, [&](const Rule& rule) {
+        return (rule.target.kind == TargetKind::jump || rule.target.kind == TargetKind::go_to) &&
+               wanted(rule.target.name);
+    });
+    return found == chain->rules.end() ? -1 : static_cast<int>(found - chain->rules.begin());
+}
+
+JumpOrder jump_order(const Chain* chain) {
+    return {position(chain, [](std::string_view name) { return name == "KUBE-SERVICES"; }),
+            position(chain, [](std::string_view name) { return producer_of_entry_chain(name).has_value(); })};
+}
+
+// acceptIPVSTraffic() of kube-proxy's ipvs proxier: -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT.
+bool accepts_cluster_ips(const Chain* kube_services) {
+    if (kube_services == nullptr) {
+        return false;
+    }
+    return std::ranges::any_of(kube_services->rules, [](const Rule& rule) {
+        if (rule.target.kind != TargetKind::accept || rule.sets.size() != 1 || !rule.unread.empty()) {
+            return false;
+        }
+        const auto& [match, inverted] = rule.sets.front();
+        return !inverted && (match.set == "KUBE-CLUSTER-IP" || match.set == "KUBE-6-CLUSTER-IP") &&
+               match.source == std::vector<bool>{false, false} && rule.sources.empty() && rule.destinations.empty() &&
+               rule.conditions.empty() && !rule.l4proto && !rule.source_local && !rule.destination_local;
+    });
+}
+
+NatTable nat_table(const TableView& view) {
+    return {.backend = view.table().backend,
+            .family = view.table().families.front(),
+            .prerouting = jump_order(view.base("PREROUTING")),
+            .output = jump_order(view.base("OUTPUT")),
+            .ipvs_accept = accepts_cluster_ips(view.find("KUBE-SERVICES"))};
+}
+
+}  // namespace
+
+TableView::TableView(const RuleTable& table) : table_(&table) {
+    chains_.reserve(table.chains.size());
+    for (const Chain& chain : table.chains) {
+        chains_.emplace(chain.name, &chain);
+    }
+}
+
+const Chain* TableView::find(std::string_view chain) const {
+    const auto found = chains_.find(chain);
+    return found == chains_.end() ? nullptr : found->second;
+}
+
+const Chain* TableView::jump_of(const Rule& rule) const {
+    return rule.target.kind == TargetKind::jump || rule.target.kind == TargetKind::go_to ? find(rule.target.name)
+                                                                                         : nullptr;
+}
+
+const Chain* TableView::base(std::string_view hook) const {
+    const auto found = std::ranges::find_if(table_->chains, [hook](const Chain& chain) {
+        return chain.hook == hook && (chain.type.empty() || chain.type == "nat");
+    });
+    return found == table_->chains.end() ? nullptr : &*found;
+}
+
+void UnreadRules::add(const TableView& table, const Chain& chain, const Rule& rule) {
+    if (seen_.insert(&rule).second) {
+        rules_.push_back({.backend = table.table().backend,
+                          .family = rule.family.value_or(table.table().families.front()),
+                          .chain = chain.name,
+                          .text = rule_text(table.table().backend, chain.name, rule)});
+    }
+}
+
+void interpret_rules(const std::vector<RuleTable>& tables, NodeState& state) {
+    std::vector<TableView> views;
+    for (const RuleTable& table : tables) {
+        if (!table.families.empty()) {
+            views.emplace_back(table);
+        }
+    }
+    UnreadRules unread(state.unread_rules);
+    for (const TableView& view : views) {
+        interpret_hostports(view, state.hostports, unread);
+        if (view.is_xtables() && view.table().name == "nat") {
+            state.nat_tables.push_back(nat_table(view));
+        }
+    }
+    const auto place = [](const HostPortRule& rule) { return std::tuple(rule.backend, rule.family); };
+    std::ranges::stable_sort(state.hostports, {}, place);
+    std::map<std::tuple<Backend, Family>, std::uint32_t> next;
+    for (HostPortRule& rule : state.hostports) {
+        rule.order = next[place(rule)]++;
+    }
+    interpret_services(views, state, unread);
+}
+
+}  // namespace hptrace

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Follows packets from PREROUTING and OUTPUT through the chains of HostPort producers to the DNAT rules, collecting
+// what every rule on the way demands. Portmap: plugins/meta/portmap; CRI-O: internal/hostport; netavark: src/firewall;
+// Docker: libnetwork/drivers/bridge.
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "state/interpret.hpp"
+#include "state/rule_text.hpp"
+
+namespace hptrace {
+namespace {
+
+struct Known {
+    std::string_view name;
+    Producer producer;
+};
+
+constexpr std::array entry_chains{
+    Known{"CNI-HOSTPORT-DNAT", Producer::portmap},
+    Known{"KUBE-HOSTPORTS", Producer::crio},
+    Known{"NETAVARK-HOSTPORT-DNAT", Producer::netavark},
+    Known{"DOCKER", Producer::docker},
+};
+constexpr std::array native_tables{
+    Known{"cni_hostport", Producer::portmap},
+    Known{"crio-hostports", Producer::crio},
+    Known{"netavark", Producer::netavark},
+    Known{"docker-bridges", Producer::docker},
+};
+
+template <std::size_t size>
+std::optional<Producer> find(const std::array<Known, size>& list, std::string_view name) {
+    const auto found = std::ranges::find(list, name, &Known::name);
+    return found == list.end() ? std::nullopt : std::optional(found->producer);
+}
+
+using Ranges = std::vector<PortRange>;
+
+Ranges complement(Ranges ranges) {
+    std::ranges::sort(ranges);
+    Ranges rest;
+    std::uint32_t next = 0;
+    for (const PortRange& range : ranges) {
+        if (range.first > next) {
+            rest.push_back({static_cast<std::uint16_t>(next), static_cast<std::uint16_t>(range.first - 1)});
+        }
+        next = std::max<std::uint32_t>(next, range.last + 1U);
+    }
+    if (next <= 65535) {
+        rest.push_back({static_cast<std::uint16_t>(next), 65535});
+    }
+    return rest;
+}
+
+Ranges intersection(const Ranges& left, const Ranges& right) {
+    Ranges both;
+    for (const PortRange& a : left) {
+        for (const PortRange& b : right) {
+            const PortRange range{std::max(a.first, b.first), std::min(a.last, b.last)};
+            if (range.first <= range.last) {
+                both.push_back(range);
+            }
+        }
+    }
+    return both;
+}
+
+// What a packet that got here has met.
+struct Path {
+    std::optional<Family> family;
+    std::optional<Protocol> protocol;
+    std::optional<Ranges> ports;
+    std::optional<Prefix> host_ip;
+    std::vector<Prefix> not_destinations;
+    bool local = false;
+    bool conditional = false;
+    std::optional<Producer> producer;
+    const Chain* entry_chain = nullptr;
+    const Rule* entry_rule = nullptr;  // the rule of the entry chain that leads on: holds portmap's comment
+
+    // Adds what `rule` demands. False: nothing a hostPort could be for meets it all.
+    bool add(const Rule& rule);
+
+private:
+    bool add_protocol(const Rule& rule);
+    bool add_destinations(const Rule& rule);
+    bool add_ports(const Rule& rule);
+};
+
+bool Path::add(const Rule& rule) {
+    if (rule.family) {
+        if (family && *family != *rule.family) {
+            return false;
+        }
+        family = rule.family;
+    }
+    if (!add_protocol(rule) || !add_destinations(rule) || !add_ports(rule)) {
+        return false;
+    }
+    if (rule.destination_local) {
+        local = local || *rule.destination_local;
+        conditional = conditional || !*rule.destination_local;
+    }
+    conditional = conditional || !rule.sources.empty() || !rule.source_ports.empty() || rule.in_interface ||
+                  rule.out_interface || rule.source_local || !rule.sets.empty() || !rule.conditions.empty();
+    return true;
+}
+
+bool Path::add_protocol(const Rule& rule) {
+    if (!rule.l4proto) {
+        return true;
+    }
+    const auto known = protocol_from_number(rule.l4proto->value);
+    if (rule.l4proto->inverted) {
+        conditional = conditional || known.has_value();
+        return true;
+    }
+    if (!known || (protocol && *protocol != *known)) {
+        return false;
+    }
+    protocol = known;
+    return true;
+}
+
+bool Path::add_destinations(const Rule& rule) {
+    for (const auto& [prefix, inverted] : rule.destinations) {
+        if (inverted) {
+            not_destinations.push_back(prefix);
+        } else if (!host_ip || (host_ip->length <= prefix.length && host_ip->contains(prefix.address))) {
+            host_ip = prefix;
+        } else if (!prefix.contains(host_ip->address)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool Path::add_ports(const Rule& rule) {
+    for (const auto& [any_of, inverted] : rule.destination_ports) {
+        const Ranges allowed = inverted ? complement(any_of) : any_of;
+        ports = ports ? intersection(*ports, allowed) : allowed;
+    }
+    return !ports || !ports->empty();
+}
+
+// True if every packet of the chain that gets to `rule` stays here: nothing behind it is reached.
+bool ends_chain(const Rule& rule) {
+    switch (rule.target.kind) {
+        case TargetKind::accept:
+        case TargetKind::drop:
+        case TargetKind::reject:
+        case TargetKind::return_:
+        case TargetKind::go_to:
+        case TargetKind::dnat:
+        case TargetKind::redirect:
+            return true;
+        default:
+            return false;
+    }
+}
+
+bool ends_without_nat(const Rule& rule) {
+    return ends_chain(rule) && rule.target.kind != TargetKind::go_to && rule.target.kind != TargetKind::dnat &&
+           rule.target.kind != TargetKind::redirect;
+}
+
+bool demands_no_more_than_destinations(const Rule& rule) {
+    return !rule.l4proto && rule.sources.empty() && rule.source_ports.empty() && rule.destination_ports.empty() &&
+           !rule.in_interface && !rule.out_interface && !rule.destination_local && !rule.source_local &&
+           rule.sets.empty() && rule.conditions.empty() && rule.unread.empty() && !rule.family;
+}
+
+bool demands_nothing(const Rule& rule) {
+    return rule.destinations.empty() && demands_no_more_than_destinations(rule);
+}
+
+struct Owner {
+    std::string network;
+    std::string container_id;
+};
+
+// `dnat name: "cbr0" id: "4f1c…"` (portmap), the same without quotes (netavark); a long one ends in "...".
+Owner parse_comment(std::string_view comment) {
+    constexpr std::string_view begin = "dnat name: ";
+    constexpr std::string_view middle = " id: ";
+    const auto unquote = [](std::string_view text) {
+        if (text.starts_with('"')) {
+            text.remove_prefix(1);
+        }
+        if (text.ends_with('"')) {
+            text.remove_suffix(1);
+        }
+        return std::string(text);
+    };
+    if (!comment.starts_with(begin)) {
+        return {};
+    }
+    comment.remove_prefix(begin.size());
+    const auto split = comment.rfind(middle);
+    if (split == std::string_view::npos) {
+        return {};
+    }
+    const auto id = comment.substr(split + middle.size());
+    // Of a truncated id only the beginning is known: no id at all is better than a wrong one.
+    return {unquote(comment.substr(0, split)), id.ends_with("...") ? std::string() : unquote(id)};
+}
+
+class Walker {
+public:
+    Walker(const TableView& view, UnreadRules& unread) : view_(view), unread_(unread) {}
+
+    std::vector<HostPortRule> walk() {
+        for (const bool output : {false, true}) {
+            if (const Chain* base = view_.base(output ? "OUTPUT" : "PREROUTING")) {
+                output_ = output;
+                budget_ = 1'000'000;
+                Path path;
+                if (!view_.is_xtables()) {
+                    path.producer = find(native_tables, view_.table().name);
+                }
+                follow(*base, path, 0);
+            }
+        }
+        std::vector<HostPortRule> rules;
+        for (Leaf& leaf : leaves_) {
+            rules.push_back(std::move(leaf.rule));
+        }
+        return rules;
+    }
+
+private:
+    struct Leaf {
+        const Rule* dnat;
+        const Rule* entry;
+        HostPortRule rule;
+    };
+
+    // Can a packet in `chain` meet a HostPort producer's chain (or, in it, a DNAT)?
+    enum class Goal : std::uint8_t { entry, dnat };
+    bool leads_to(Goal goal, const Chain& chain, int depth = 0) {
+        auto& memo = goal == Goal::entry ? leads_to_entry_ : leads_to_dnat_;
+        const auto [known, is_new] = memo.try_emplace(&chain, false);
+        if (!is_new || depth > max_depth) {
+            return known->second;
+        }
+        const bool leads = std::ranges::any_of(chain.rules, [&](const Rule& rule) {
+            if (goal == Goal::dnat &&
+                (rule.target.kind == TargetKind::dnat || rule.target.kind == TargetKind::redirect ||
+                 (rule.target.kind == TargetKind::none && !rule.unread.empty()))) {
+                return true;
+            }
+            const Chain* next = view_.jump_of(rule);
+            return next != nullptr &&
+                   ((goal == Goal::entry && producer_of_entry_chain(next->name)) || leads_to(goal, *next, depth + 1));
+        });
+        return memo[&chain] = leads;
+    }
+
+    bool concerns(const Rule& rule, const Path& path) {
+        if (rule.target.kind == TargetKind::dnat || rule.target.kind == TargetKind::redirect ||
+            ends_without_nat(rule)) {
+            return true;
+        }
+        if (const Chain* next = view_.jump_of(rule)) {
+            return path.producer ? leads_to(Goal::dnat, *next)
+                                 : producer_of_entry_chain(next->name) || leads_to(Goal::entry, *next);
+        }
+        return rule.target.kind == TargetKind::none && !rule.unread.empty();
+    }
+
+    void follow(const Chain& chain, Path path, int depth) {
+        for (const Rule& rule : chain.rules) {
+            if (--budget_ <= 0 || depth > max_depth) {
+                unread_.add(view_, chain, rule);
+                return;
+            }
+            if (!concerns(rule, path)) {
+                continue;
+            }
+            if (!rule.unread.empty()) {
+                if (path.producer || view_.jump_of(rule) != nullptr) {
+                    unread_.add(view_, chain, rule);
+                }
+                continue;
+            }
+            Path next = path;
+            if (!next.add(rule)) {
+                continue;
+            }
+            if (ends_without_nat(rule)) {
+                shield(rule, path);
+            } else if (const Chain* to = view_.jump_of(rule)) {
+                enter(*to, chain, rule, next);
+                follow(*to, std::move(next), depth + 1);
+            } else if (path.producer) {
+                add_leaf(chain, rule, next);
+            }
+            if (ends_chain(rule) && demands_nothing(rule)) {
+                return;
+            }
+        }
+    }
+
+    static void enter(const Chain& to, const Chain& from, const Rule& rule, Path& path) {
+        if (!path.producer) {
+            path.producer = producer_of_entry_chain(to.name);
+            path.entry_chain = path.producer ? &to : nullptr;
+        } else if (path.entry_chain == nullptr) {  // native table: the first chain behind the base chain
+            path.entry_chain = &to;
+        } else if (path.entry_chain == &from) {
+            path.entry_rule = &rule;
+        }
+    }
+
+    // What a rule that keeps some packets back means for the rules behind it.
+    static void shield(const Rule& rule, Path& path) {
+        if (demands_no_more_than_destinations(rule) && rule.destinations.size() == 1 &&
+            !rule.destinations.front().inverted) {
+            path.not_destinations.push_back(rule.destinations.front().value);
+        } else {
+            path.conditional = true;
+        }
+    }
+
+    void add_leaf(const Chain& chain, const Rule& rule, const Path& path) {
+        const Target& target = rule.target;
+        if (!target.to || target.to->ip.is_unspecified() || target.to_last || !path.protocol || !path.ports) {
+            unread_.add(view_, chain, rule);
+            return;
+        }
+        if (path.family && *path.family != target.to->ip.family) {
+            return;
+        }
+        for (const PortRange& range : *path.ports) {
+            HostPortRule hostport = describe(chain, rule, path);
+            hostport.port = range;
+            merge({&rule, path.entry_rule, std::move(hostport)});
+        }
+    }
+
+    HostPortRule describe(const Chain& chain, const Rule& rule, const Path& path) const {
+        HostPortRule hostport;
+        hostport.producer = *path.producer;
+        hostport.backend = view_.table().backend;
+        hostport.family = rule.target.to->ip.family;
+        hostport.table = view_.table().name;
+        hostport.chain = chain.name;
+        hostport.entry_chain = path.entry_chain == nullptr ? chain.name : path.entry_chain->name;
+        hostport.handle = rule.handle;
+        hostport.text = rule_text(view_.table().backend, chain.name, rule);
+        hostport.protocol = *path.protocol;
+        hostport.host_ip = path.host_ip;
+        hostport.not_destinations = path.not_destinations;
+        (output_ ? hostport.local_only_output : hostport.local_only) = path.local;
+        hostport.in_prerouting = !output_;
+        hostport.in_output = output_;
+        hostport.conditional = path.conditional;
+        hostport.target = *rule.target.to;
+        if (!view_.is_xtables() && *path.producer == Producer::portmap) {
+            hostport.container_id = rule.comment;  // pkg portmap_nftables.go: the bare id
+        } else {
+            Owner owner = parse_comment(path.entry_rule == nullptr ? rule.comment : path.entry_rule->comment);
+            hostport.network = std::move(owner.network);
+            hostport.container_id = std::move(owner.container_id);
+        }
+        return hostport;
+    }
+
+    // A rule reached from both hooks, or twice from one, is one rule.
+    void merge(Leaf leaf) {
+        const auto same = std::ranges::find_if(leaves_, [&leaf](const Leaf& other) {
+            return other.dnat == leaf.dnat && other.entry == leaf.entry && other.rule.port == leaf.rule.port &&
+                   other.rule.host_ip == leaf.rule.host_ip && other.rule.not_destinations == leaf.rule.not_destinations;
+        });
+        if (same == leaves_.end()) {
+            leaves_.push_back(std::move(leaf));
+            return;
+        }
+        HostPortRule& rule = same->rule;
+        const bool again = output_ ? rule.in_output : rule.in_prerouting;
+        bool& local = output_ ? rule.local_only_output : rule.local_only;
+        const bool local_now = output_ ? leaf.rule.local_only_output : leaf.rule.local_only;
+        local = again ? local && local_now : local_now;
+        rule.conditional =
+            again ? rule.conditional && leaf.rule.conditional : rule.conditional || leaf.rule.conditional;
+        rule.in_prerouting = rule.in_prerouting || leaf.rule.in_prerouting;
+        rule.in_output = rule.in_output || leaf.rule.in_output;
+    }
+
+    static constexpr int max_depth = 32;
+
+    const TableView& view_;
+    UnreadRules& unread_;
+    bool output_ = false;
+    int budget_ = 0;
+    std::unordered_map<const Chain*, bool> leads_to_entry_;
+    std::unordered_map<const Chain*, bool> leads_to_dnat_;
+    std::vector<Leaf> leaves_;
+};
+
+}  // namespace
+
+std::optional<Producer> producer_of_entry_chain(std::string_view chain) {
+    return find(entry_chains, chain);
+}
+
+void interpret_hostports(const TableView& table, std::vector<HostPortRule>& hostports, UnreadRules& unread) {
+    if (table.is_xtables() ? table.table().name != "nat" : !find(native_tables, table.table().name)) {
+        return;
+    }
+    for (HostPortRule& rule : Walker(table, unread).walk()) {
+        hostports.push_back(std::move(rule));
+    }
+}
+
+}  // namespace hptrace

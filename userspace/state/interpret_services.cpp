@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// kube-proxy's iptables mode, pkg/proxy/iptables/proxier.go of 1.14 to now: KUBE-SERVICES and KUBE-NODEPORTS lead to
+// one chain per Service port, that (through KUBE-EXT, -FW, -XLB, -SVL) to KUBE-SEP chains with the DNAT rules. Services
+// without endpoints exist in the filter table only. The ipvs mode is recognised by its ipset matches.
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "state/interpret.hpp"
+
+namespace hptrace {
+namespace {
+
+bool starts_with_any(std::string_view text, std::initializer_list<std::string_view> prefixes) {
+    return std::ranges::any_of(prefixes, [text](std::string_view prefix) { return text.starts_with(prefix); });
+}
+
+bool is_service_chain(std::string_view chain) {
+    return starts_with_any(chain, {"KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-XLB-"});
+}
+
+// A comment that ends in `suffix`: what stands before it.
+std::optional<std::string_view> before(std::string_view comment, std::string_view suffix) {
+    if (!comment.ends_with(suffix)) {
+        return std::nullopt;
+    }
+    comment.remove_suffix(suffix.size());
+    return comment;
+}
+
+// "ns/name:port"; "ns/name" and "ns/name:" (before 1.18) are unnamed ports.
+std::optional<ServiceName> parse_name(std::string_view text) {
+    const auto slash = text.find('/');
+    if (slash == std::string_view::npos || slash == 0 || slash + 1 == text.size() ||
+        text.find(' ') != std::string_view::npos) {
+        return std::nullopt;
+    }
+    const auto colon = text.find(':', slash);
+    const auto end = colon == std::string_view::npos ? text.size() : colon;
+    return ServiceName{std::string(text.substr(0, slash)), std::string(text.substr(slash + 1, end - slash - 1)),
+                       std::string(colon == std::string_view::npos ? std::string_view{} : text.substr(colon + 1))};
+}
+
+struct KindSuffix {
+    std::string_view suffix;
+    ServiceKind kind;
+};
+constexpr std::array kind_suffixes{
+    KindSuffix{" cluster IP", ServiceKind::cluster_ip},
+    KindSuffix{" external IP", ServiceKind::external_ip},
+    KindSuffix{" loadbalancer IP", ServiceKind::load_balancer},
+};
+
+// Protocol and port of a rule for exactly one of each.
+struct Port {
+    Protocol protocol;
+    std::uint16_t number;
+};
+std::optional<Port> port_of(const Rule& rule) {
+    if (!rule.l4proto || rule.l4proto->inverted || rule.destination_ports.size() != 1) {
+        return std::nullopt;
+    }
+    const auto protocol = protocol_from_number(rule.l4proto->value);
+    const PortMatch& match = rule.destination_ports.front();
+    if (!protocol || match.inverted || match.any_of.size() != 1 ||
+        match.any_of.front().first != match.any_of.front().last) {
+        return std::nullopt;
+    }
+    return Port{*protocol, match.any_of.front().first};
+}
+
+// The one address a rule is for; nothing: none, a network, or all but some.
+std::optional<Address> address_of(const Rule& rule) {
+    if (rule.destinations.size() != 1) {
+        return std::nullopt;
+    }
+    const auto& [prefix, inverted] = rule.destinations.front();
+    const std::uint8_t host = prefix.address.family == Family::ipv4 ? 32 : 128;
+    return inverted || prefix.length != host ? std::nullopt : std::optional(prefix.address);
+}
+
+// Where node ports are served: any local address, or one (--nodeport-addresses).
+struct NodePortScope {
+    std::optional<Address> ip;
+    bool on_loopback = false;
+};
+
+struct ChainSummary {
+    std::vector<Endpoint> endpoints;  // sorted
+    bool persistent = false;
+    bool external_local = false;
+};
+
+// The Services being collected: rules of several chains and tables add to one.
+class Services {
+public:
+    explicit Services(NodeState& state) : services_(state.services) {}
+
+    Service& at(Service&& service) {
+        const Key key{{service.ip.value_or(Address{service.family, {}}), service.port}, service.protocol};
+        const auto [found, is_new] = places_.try_emplace(key, services_.size());
+        if (is_new) {
+            services_.push_back(std::move(service));
+        }
+        return services_[found->second];
+    }
+
+private:
+    struct Key {
+        Endpoint destination;  // unspecified: any local address
+        Protocol protocol;
+        bool operator==(const Key&) const = default;
+    };
+    struct Hash {
+        std::size_t operator()(const Key& key) const noexcept {
+            return std::hash<Endpoint>{}(key.destination) ^ (static_cast<std::size_t>(key.protocol) << 1U);
+        }
+    };
+    std::vector<Service>& services_;
+    std::unordered_map<Key, std::size_t, Hash> places_;
+};
+
+class NatInterpreter {
+public:
+    NatInterpreter(const TableView& view, Services& services, UnreadRules& unread)
+        : view_(view), services_(services), unread_(unread), family_(view.table().families.front()) {}
+
+    // True if the chains are those of kube-proxy's iptables mode.
+    bool interpret() {
+        const Chain* services = view_.find("KUBE-SERVICES");
+        const Chain* node_ports = view_.find("KUBE-NODEPORTS");
+        bool found = false;
+        for (const Rule& rule : services->rules) {
+            const Chain* to = view_.jump_of(rule);
+            if (to != nullptr && to == node_ports) {
+                add_scope(*services, rule);
+                found = true;
+            } else if (to != nullptr && is_service_chain(to->name)) {
+                add_service(*services, rule, *to);
+                found = true;
+            }
+        }
+        if (found && node_ports != nullptr) {
+            for (const Rule& rule : node_ports->rules) {
+                add_node_ports(*node_ports, rule);
+            }
+        }
+        return found;
+    }
+
+    [[nodiscard]] const std::vector<NodePortScope>& scopes() const { return scopes_; }
+
+private:
+    Service new_service(ServiceKind kind, Port port) const {
+        Service service;
+        service.kind = kind;
+        service.proxy = ServiceProxy::iptables;
+        service.family = family_;
+        service.port = port.number;
+        service.protocol = port.protocol;
+        service.backend = view_.table().backend;
+        return service;
+    }
+
+    void add_scope(const Chain& chain, const Rule& rule) {
+        if (!rule.unread.empty()) {
+            unread_.add(view_, chain, rule);
+            return;
+        }
+        const auto ip = address_of(rule);
+        const bool loopback_excluded = std::ranges::any_of(rule.destinations, [](const Match<Prefix>& match) {
+            return match.inverted && match.value.address.is_loopback();
+        });
+        scopes_.push_back({ip, !ip && !loopback_excluded});
+    }
+
+    void add_service(const Chain& chain, const Rule& rule, const Chain& to) {
+        const auto port = port_of(rule);
+        const auto ip = address_of(rule);
+        if (!rule.unread.empty() || !port || !ip) {
+            unread_.add(view_, chain, rule);
+            return;
+        }
+        ServiceKind kind =
+            starts_with_any(to.name, {"KUBE-SVC-", "KUBE-SVL-"}) ? ServiceKind::cluster_ip : ServiceKind::load_balancer;
+        std::optional<ServiceName> name;
+        for (const auto& [suffix, kind_of_suffix] : kind_suffixes) {
+            if (const auto text = before(rule.comment, suffix)) {
+                kind = kind_of_suffix;
+                name = parse_name(*text);
+            }
+        }
+        Service service = new_service(kind, *port);
+        service.ip = ip;
+        service.name = std::move(name);
+        fill(services_.at(std::move(service)), to);
+    }
+
+    void add_node_ports(const Chain& chain, const Rule& rule) {
+        const Chain* to = view_.jump_of(rule);
+        if (to == nullptr || !is_service_chain(to->name)) {
+            return;  // inline KUBE-MARK-MASQ of 1.14 to 1.21
+        }
+        const auto port = port_of(rule);
+        if (!rule.unread.empty() || !port) {
+            unread_.add(view_, chain, rule);
+            return;
+        }
+        for (const NodePortScope& scope : scopes_) {
+            Service service = new_service(ServiceKind::node_port, *port);
+            service.ip = scope.ip;
+            service.on_loopback = scope.on_loopback;
+            service.name = parse_name(rule.comment);
+            fill(services_.at(std::move(service)), *to);
+        }
+    }
+
+    void fill(Service& service, const Chain& chain) {
+        const ChainSummary& summary = summarize(chain, 0);
+        std::vector<Endpoint> endpoints;
+        std::ranges::set_union(service.endpoints, summary.endpoints, std::back_inserter(endpoints));
+        service.endpoints = std::move(endpoints);
+        service.persistent = service.persistent || summary.persistent;
+        service.external_local =
+            service.external_local || (summary.external_local && service.kind != ServiceKind::cluster_ip);
+    }
+
+    // Every DNAT target reachable from the chain. Each chain is looked at once; a cycle adds nothing.
+    const ChainSummary& summarize(const Chain& chain, int depth) {
+        const auto [found, is_new] = summaries_.try_emplace(&chain);
+        ChainSummary& summary = found->second;
+        if (!is_new || depth > max_depth) {
+            return summary;
+        }
+        summary.external_local = chain.name.starts_with("KUBE-XLB-");
+        for (const Rule& rule : chain.rules) {
+            if (!rule.unread.empty()) {
+                unread_.add(view_, chain, rule);
+            }
+            summary.persistent =
+                summary.persistent || std::ranges::find(rule.conditions, "-m recent") != rule.conditions.end();
+            if (rule.target.kind == TargetKind::dnat && rule.target.to && !rule.target.to->ip.is_unspecified()) {
+                summary.endpoints.push_back(*rule.target.to);
+            }
+            const Chain* to = view_.jump_of(rule);
+            if (to == nullptr || !(is_service_chain(to->name) || to->name.starts_with("KUBE-SEP-"))) {
+                continue;
+            }
+            // "route LOCAL traffic for … external destinations": only externalTrafficPolicy Local needs it.
+            summary.external_local =
+                summary.external_local || (chain.name.starts_with("KUBE-EXT-") && rule.source_local);
+            const ChainSummary& next = summarize(*to, depth + 1);
+            if (&next != &summary) {
+                summary.endpoints.insert(summary.endpoints.end(), next.endpoints.begin(), next.endpoints.end());
+                summary.persistent = summary.persistent || next.persistent;
+                summary.external_local = summary.external_local || next.external_local;
+            }
+        }
+        std::ranges::sort(summary.endpoints);
+        const auto rest = std::ranges::unique(summary.endpoints);
+        summary.endpoints.erase(rest.begin(), rest.end());
+        return summary;
+    }
+
+    static constexpr int max_depth = 32;
+
+    const TableView& view_;
+    Services& services_;
+    UnreadRules& unread_;
+    Family family_;
+    std::vector<NodePortScope> scopes_;
+    std::unordered_map<const Chain*, ChainSummary> summaries_;  // references to its values stay valid
+};
+
+// Services without endpoints, and health check node ports: the filter table's.
+void interpret_filter(const TableView& view, const std::vector<NodePortScope>& scopes, Services& services,
+                      UnreadRules& unread) {
+    const auto any_local = std::ranges::find_if(scopes, [](const NodePortScope& scope) { return !scope.ip; });
+    const bool on_loopback = any_local != scopes.end() && any_local->on_loopback;
+    const auto add = [&](const Chain& chain, const Rule& rule, std::string_view name, ServiceKind kind, bool local) {
+        const auto port = port_of(rule);
+        if (!port || !rule.unread.empty()) {
+            unread.add(view, chain, rule);
+            return;
+        }
+        Service service;
+        service.ip = address_of(rule);
+        service.kind = kind;
+        if (!service.ip && kind != ServiceKind::health_check_node_port) {
+            service.kind = ServiceKind::node_port;
+        }
+        service.family = view.table().families.front();
+        service.on_loopback = kind == ServiceKind::health_check_node_port || (!service.ip && on_loopback);
+        service.port = port->number;
+        service.protocol = port->protocol;
+        service.name = parse_name(name);
+        service.backend = view.table().backend;
+        Service& known = services.at(std::move(service));
+        known.external_local = known.external_local || local;
+    };
+    for (const std::string_view name : {"KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-NODEPORTS"}) {
+        const Chain* chain = view.find(name);
+        if (chain == nullptr) {
+            continue;
+        }
+        const ServiceKind kind = name == "KUBE-SERVICES" ? ServiceKind::cluster_ip : ServiceKind::external_ip;
+        for (const Rule& rule : chain->rules) {
+            if (const auto service = before(rule.comment, " has no endpoints")) {
+                add(*chain, rule, *service, kind, false);
+            } else if (const auto local = before(rule.comment, " has no local endpoints")) {
+                add(*chain, rule, *local, kind, kind != ServiceKind::cluster_ip);
+            } else if (const auto health = before(rule.comment, " health check node port")) {
+                add(*chain, rule, *health, ServiceKind::health_check_node_port, false);
+            }
+        }
+    }
+}
+
+bool jumps_to(const Chain* chain, std::string_view target) {
+    return chain != nullptr && std::ranges::any_of(chain->rules, [target](const Rule& rule) {
+               return rule.target.kind == TargetKind::jump && rule.target.name == target;
+           });
+}
+
+// kube-proxy's ipvs mode: rules that match its ipsets, and KUBE-NODE-PORT (iptables mode: KUBE-NODEPORTS).
+bool is_ipvs_mode(const Chain& kube_services) {
+    return jumps_to(&kube_services, "KUBE-NODE-PORT") || std::ranges::any_of(kube_services.rules, [](const Rule& rule) {
+               return std::ranges::any_of(
+                   rule.sets, [](const Match<SetMatch>& match) { return match.value.set.starts_with("KUBE-"); });
+           });
+}
+
+}  // namespace
+
+void interpret_services(const std::vector<TableView>& tables, NodeState& state, UnreadRules& unread) {
+    Services services(state);
+    bool iptables_mode = false;
+    bool ipvs_mode = false;
+    bool nftables_mode = false;
+    // Scopes of node ports by family: the filter table's rules do not repeat them.
+    std::map<Family, std::vector<NodePortScope>> scopes;
+    for (const TableView& view : tables) {
+        if (view.table().backend == Backend::nftables && view.table().name == "kube-proxy") {
+            nftables_mode = true;
+            if (const Chain* chain = view.find("services")) {
+                for (const Rule& rule : chain->rules) {
+                    if (!rule.unread.empty()) {
+                        unread.add(view, *chain, rule);
+                    }
+                }
+            }
+        }
+        const Chain* kube_services = view.find("KUBE-SERVICES");
+        // Chains nobody jumps to are leftovers of a kube-proxy that ran before.
+        if (!view.is_xtables() || view.table().name != "nat" || kube_services == nullptr ||
+            !(jumps_to(view.base("PREROUTING"), "KUBE-SERVICES") || jumps_to(view.base("OUTPUT"), "KUBE-SERVICES"))) {
+            continue;
+        }
+        NatInterpreter interpreter(view, services, unread);
+        if (interpreter.interpret()) {
+            iptables_mode = true;
+            auto& known = scopes[view.table().families.front()];
+            known.insert(known.end(), interpreter.scopes().begin(), interpreter.scopes().end());
+        } else if (is_ipvs_mode(*kube_services)) {
+            ipvs_mode = true;
+            for (const Rule& rule : kube_services->rules) {
+                if (!rule.unread.empty()) {
+                    unread.add(view, *kube_services, rule);
+                }
+            }
+        }
+    }
+    if (iptables_mode) {
+        for (const TableView& view : tables) {
+            if (view.is_xtables() && view.table().name == "filter") {
+                interpret_filter(view, scopes[view.table().families.front()], services, unread);
+            }
+        }
+    }
+    if (iptables_mode) {
+        state.proxy = ProxyMode::iptables;
+    } else if (ipvs_mode) {
+        state.proxy = ProxyMode::ipvs;
+    } else if (nftables_mode) {
+        state.proxy = ProxyMode::nftables;
+    }
+}
+
+}  // namespace hptrace

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// iptables-legacy's table blob (struct ipt_entry, struct ip6t_entry), parsed without trusting a byte of it.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "state/ruleset.hpp"
+#include "state/set_names.hpp"
+
+namespace hptrace {
+
+// What IPT_SO_GET_INFO says about a table (struct ipt_getinfo; struct ip6t_getinfo is the same).
+struct LegacyInfo {
+    std::string name;
+    std::uint32_t valid_hooks = 0;              // bit per netfilter hook
+    std::array<std::uint32_t, 5> hook_entry{};  // offset of the first rule of each base chain
+    std::array<std::uint32_t, 5> underflow{};   // offset of its policy rule
+    std::uint32_t num_entries = 0;
+    std::uint32_t size = 0;
+};
+
+// The table in `blob` (the entries IPT_SO_GET_ENTRIES returns). An Error if anything in it does not add up: a size or
+// offset outside the blob, a jump to where no chain begins, hooks or number of entries that differ from `info`.
+Result<RuleTable> parse_legacy_blob(std::span<const std::byte> blob, const LegacyInfo& info, Family family,
+                                    const SetNameOf& set_name);
+
+}  // namespace hptrace

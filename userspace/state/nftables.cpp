@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The dump of nf_tables: tables that can hold nat rules, their chains and rules, all of one generation.
+#include <fmt/format.h>
+#include <libmnl/libmnl.h>
+#include <libnftnl/chain.h>
+#include <libnftnl/rule.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <memory>
+#include <set>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "state/netlink.hpp"
+#include "state/nftables_rule.hpp"
+#include "state/presence.hpp"
+#include "state/ruleset.hpp"
+#include "state/set_names.hpp"
+
+namespace hptrace {
+namespace {
+
+constexpr std::array<std::string_view, NF_INET_NUMHOOKS> hook_names{"PREROUTING", "INPUT", "FORWARD", "OUTPUT",
+                                                                    "POSTROUTING"};
+
+struct FreeNftnl {
+    void operator()(nftnl_chain* chain) const { nftnl_chain_free(chain); }
+    void operator()(nftnl_rule* rule) const { nftnl_rule_free(rule); }
+};
+
+using TableKey = std::pair<int, std::string>;  // NFPROTO_*, name
+
+class Dump {
+public:
+    explicit Dump(NetlinkSocket& socket) : socket_(socket) {}
+
+    Result<std::vector<RuleTable>> read();
+
+private:
+    // A table while it is being read; chains by name, because rules come as one list of the whole ruleset.
+    struct Reading {
+        RuleTable table;
+        std::unordered_map<std::string, std::size_t> chain_at;
+    };
+
+    Result<std::uint32_t> generation();
+    Result<void> request(unsigned message, const MessageHandler& handle);
+    Result<void> add_chain(const Message& message);
+    Result<void> add_rule(const Message& message);
+    // The rule when libnftnl does not know one of its expressions: where it is, and that it could not be read.
+    Result<void> add_unknown_rule(const Message& message);
+    Chain* chain_of(int family, const std::string& table, const std::string& chain);
+
+    NetlinkSocket& socket_;
+    std::map<TableKey, Reading> tables_;
+    SetNameOf set_name_ = kernel_set_names();
+};
+
+std::vector<Family> families_of(int nfproto) {
+    switch (nfproto) {
+        case NFPROTO_IPV4:
+            return {Family::ipv4};
+        case NFPROTO_IPV6:
+            return {Family::ipv6};
+        case NFPROTO_INET:
+            return {Family::ipv4, Family::ipv6};
+        default:
+            return {};  // arp, bridge, netdev: no nat
+    }
+}
+
+Result<std::uint32_t> Dump::generation() {
+    Request request(nfnl_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN), 0);
+    auto& header = request.family_header<nfgenmsg>();
+    header.nfgen_family = AF_UNSPEC;
+    header.version = NFNETLINK_V0;
+    std::optional<std::uint32_t> id;
+    const auto done = socket_.exchange(request, [&id](const Message& message) -> Result<void> {
+        const auto attributes = message.attributes<nfgenmsg>();
+        if (!attributes) {
+            return std::unexpected(attributes.error());
+        }
+        id = attributes->number<std::uint32_t>(NFTA_GEN_ID);
+        return {};
+    });
+    if (!done) {
+        return std::unexpected(done.error());
+    }
+    if (!id) {
+        return failure("nf_tables: the kernel does not tell its generation");
+    }
+    return *id;
+}
+
+Result<void> Dump::request(unsigned message, const MessageHandler& handle) {
+    Request request(nfnl_type(NFNL_SUBSYS_NFTABLES, message), NLM_F_DUMP);
+    auto& header = request.family_header<nfgenmsg>();
+    header.nfgen_family = AF_UNSPEC;
+    header.version = NFNETLINK_V0;
+    return socket_.exchange(request, handle);
+}
+
+Result<void> Dump::add_chain(const Message& message) {
+    const std::unique_ptr<nftnl_chain, FreeNftnl> raw(nftnl_chain_alloc());
+    if (!raw || nftnl_chain_nlmsg_parse(message.header, raw.get()) < 0) {
+        return failure("nf_tables: cannot parse a chain");
+    }
+    const int family = static_cast<int>(nftnl_chain_get_u32(raw.get(), NFTNL_CHAIN_FAMILY));
+    const char* table = nftnl_chain_get_str(raw.get(), NFTNL_CHAIN_TABLE);
+    const char* name = nftnl_chain_get_str(raw.get(), NFTNL_CHAIN_NAME);
+    if (table == nullptr || name == nullptr) {
+        return failure("nf_tables: a chain without a name");
+    }
+    auto families = families_of(family);
+    if (families.empty()) {
+        return {};
+    }
+    Reading& reading = tables_[{family, table}];
+    reading.table.families = std::move(families);
+    reading.table.name = table;
+    reading.chain_at.emplace(name, reading.table.chains.size());
+    Chain& chain = reading.table.chains.emplace_back();
+    chain.name = name;
+    if (nftnl_chain_is_set(raw.get(), NFTNL_CHAIN_HOOKNUM)) {
+        const std::uint32_t hook = nftnl_chain_get_u32(raw.get(), NFTNL_CHAIN_HOOKNUM);
+        chain.hook = hook < hook_names.size() ? std::string(hook_names.at(hook)) : "INGRESS";
+        chain.priority = nftnl_chain_get_s32(raw.get(), NFTNL_CHAIN_PRIO);
+    }
+    if (const char* type = nftnl_chain_get_str(raw.get(), NFTNL_CHAIN_TYPE)) {
+        chain.type = type;
+    }
+    return {};
+}
+
+Chain* Dump::chain_of(int family, const std::string& table, const std::string& chain) {
+    const auto reading = tables_.find({family, table});
+    if (reading == tables_.end()) {
+        return nullptr;
+    }
+    const auto at = reading->second.chain_at.find(chain);
+    return at == reading->second.chain_at.end() ? nullptr : &reading->second.table.chains[at->second];
+}
+
+Result<void> Dump::add_rule(const Message& message) {
+    const std::unique_ptr<nftnl_rule, FreeNftnl> raw(nftnl_rule_alloc());
+    if (!raw || nftnl_rule_nlmsg_parse(message.header, raw.get()) < 0) {
+        return add_unknown_rule(message);
+    }
+    const char* table = nftnl_rule_get_str(raw.get(), NFTNL_RULE_TABLE);
+    const char* name = nftnl_rule_get_str(raw.get(), NFTNL_RULE_CHAIN);
+    if (table == nullptr || name == nullptr) {
+        return failure("nf_tables: a rule without a chain");
+    }
+    const int family = static_cast<int>(nftnl_rule_get_u32(raw.get(), NFTNL_RULE_FAMILY));
+    Chain* chain = chain_of(family, table, name);
+    if (chain == nullptr) {  // of a table left out; one that is new changes the generation
+        return {};
+    }
+    const auto families = families_of(family);
+    chain->rules.push_back(
+        decode_nft_rule(*raw, families.size() == 1 ? std::optional(families.front()) : std::nullopt, set_name_));
+    return {};
+}
+
+Result<void> Dump::add_unknown_rule(const Message& message) {
+    const auto* header = message.family_header<nfgenmsg>();
+    const auto attributes = message.attributes<nfgenmsg>();
+    if (header == nullptr || !attributes) {
+        return failure("nf_tables: cannot parse a rule");
+    }
+    const auto table = attributes->text(NFTA_RULE_TABLE);
+    const auto name = attributes->text(NFTA_RULE_CHAIN);
+    Chain* chain = table && name ? chain_of(header->nfgen_family, *table, *name) : nullptr;
+    if (chain == nullptr) {
+        return {};
+    }
+    Rule& rule = chain->rules.emplace_back();
+    if (const auto handle = attributes->number<std::uint64_t>(NFTA_RULE_HANDLE)) {
+        rule.handle = be64toh(*handle);
+    }
+    rule.unread.emplace_back("an expression libnftnl does not know");
+    return {};
+}
+
+// iptables-nft writes into tables with these names, and its base chains are named after their hooks.
+bool written_by_iptables(const RuleTable& table) {
+    constexpr std::array<std::string_view, 5> names{"nat", "filter", "mangle", "raw", "security"};
+    return table.families.size() == 1 && std::ranges::find(names, table.name) != names.end() &&
+           std::ranges::all_of(table.chains,
+                               [](const Chain& chain) { return !chain.hook || chain.name == *chain.hook; });
+}
+
+bool can_matter(const RuleTable& table) {
+    return table.name == "nat" || table.name == "filter" ||
+           std::ranges::any_of(table.chains, [](const Chain& chain) { return chain.type == "nat"; });
+}
+
+Result<std::vector<RuleTable>> Dump::read() {
+    const auto before = generation();
+    if (!before) {
+        return std::unexpected(before.error());
+    }
+    const auto chains = request(NFT_MSG_GETCHAIN, [this](const Message& message) { return add_chain(message); });
+    if (!chains) {
+        return std::unexpected(chains.error());
+    }
+    std::erase_if(tables_, [](const auto& item) { return !can_matter(item.second.table); });
+    const auto rules = request(NFT_MSG_GETRULE, [this](const Message& message) { return add_rule(message); });
+    if (!rules) {
+        return std::unexpected(rules.error());
+    }
+    const auto after = generation();
+    if (!after) {
+        return std::unexpected(after.error());
+    }
+    if (*after != *before) {
+        return system_error("nf_tables: the ruleset changed while it was read", EINTR);
+    }
+    std::vector<RuleTable> tables;
+    for (auto& [key, reading] : tables_) {
+        reading.table.backend = written_by_iptables(reading.table) ? Backend::iptables_nft : Backend::nftables;
+        tables.push_back(std::move(reading.table));
+    }
+    return tables;
+}
+
+}  // namespace
+
+Result<std::vector<RuleTable>> read_nf_tables() {
+    // The socket alone would load nfnetlink, the first request nf_tables.
+    if (!subsystem_present("nf_tables") || !subsystem_present("nfnetlink")) {
+        return std::vector<RuleTable>{};
+    }
+    return retry_interrupted([]() -> Result<std::vector<RuleTable>> {
+        auto socket = NetlinkSocket::open(NETLINK_NETFILTER, "nf_tables");
+        if (!socket) {
+            return std::unexpected(socket.error());
+        }
+        return Dump(*socket).read();
+    });
+}
+
+}  // namespace hptrace
