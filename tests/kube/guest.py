@@ -14,6 +14,7 @@ sys.path[:0] = [here, os.path.join(here, "..", "vm")]
 from lib.netns import private_mounts  # noqa: E402
 from tier import services  # noqa: E402
 from tier.cases import CASES, CaseRun, Setting  # noqa: E402
+from tier.many import ManyRun  # noqa: E402
 
 MODULES = ("virtio_net", "br_netfilter", "sctp", "ip_vs", "ip_vs_rr", "ip_vs_sh", "nf_conntrack", "ip_set", "dummy")
 HOST = "10.0.2.2"  # where QEMU's user network shows the machine that runs it
@@ -31,11 +32,18 @@ def prepare():
     private_mounts("/var/lib/cni")
 
 
+def runs(setting, mode, options):
+    if options.many:
+        return [ManyRun(setting, mode)]
+    return [CaseRun(setting, mode, case) for case in CASES if not options.case or case.name in options.case]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--programs", required=True)
     parser.add_argument("--version", required=True)
     parser.add_argument("--case", action="append", default=[])
+    parser.add_argument("--many", action="store_true")
     parser.add_argument("--hptrace", default="")
     parser.add_argument("modes", nargs="+")
     options = parser.parse_args()
@@ -44,15 +52,12 @@ def main():
                       os.environ["HPTRACE_OUT"], options.hptrace)
     failed = []
     for mode in options.modes:
-        for case in CASES:
-            if options.case and case.name not in options.case:
-                continue
+        for run in runs(setting, mode, options):
             begin = time.monotonic()
-            run = CaseRun(setting, mode, case)
             run.run()
-            print(f"{run.name}: {time.monotonic() - begin:.0f} s {run.seconds}")
-            for phase in run.phases:
-                print(f"  {phase:10} {run.counts(phase)}")
+            print(f"{run.name}: {time.monotonic() - begin:.0f} s")
+            for line in run.summary():
+                print(f"  {line}")
             for problem in run.problems:
                 print(f"  PROBLEM {problem}")
             print(f"  {'FAIL' if run.problems else 'PASS'}", flush=True)

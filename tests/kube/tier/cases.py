@@ -114,15 +114,12 @@ class CaseRun:
         elif phase == "without" and (wanted := traffic.without_hostport(attempt, self.mode)) != attempt.by():
             self.problems.append(f"{phase}: {attempt.name}: {attempt.by()} {attempt.answer}, not {wanted}")
 
-    def counts(self, phase):
-        """How many connections each answered."""
-        number = self._phases.index(phase)
-        found = [answers[number] for row in self._rows.values() for answers in row.values()]
-        return {who: found.count(who) for who in sorted(set(found))}
-
-    @property
-    def phases(self):
-        return tuple(self._phases)
+    def summary(self):
+        """How long things took, and how many connections each answered."""
+        yield f"seconds: {self.seconds}"
+        for number, phase in enumerate(self._phases):
+            found = [answers[number] for row in self._rows.values() for answers in row.values()]
+            yield f"{phase:10} {({who: found.count(who) for who in sorted(set(found))})}"
 
     def _write(self, proxy):
         provenance = {

@@ -41,7 +41,9 @@ def take(namespace, folder, results, time):
     save("routes", True, {"routes-local.json": ("ip", "-j", "route", "show", "table", "local")})
     _add_routes6(namespace, f"{folder}/routes-local.json")
     if os.path.isdir(results):
-        shutil.copytree(results, f"{folder}/cni-results", dirs_exist_ok=True)
+        os.makedirs(f"{folder}/cni-results", exist_ok=True)
+        for name in os.listdir(results):  # without their modes: whoever tests reads them
+            shutil.copyfile(f"{results}/{name}", f"{folder}/cni-results/{name}")
     sources["cni"] = {"state": "used" if os.path.isdir(results) else "unused"}
     meta = {"time": time, "node": "node", "kernel": os.uname().release, "sources": sources,
             "tools": {name: subprocess.run(command, text=True, capture_output=True, check=False).stdout.strip()
