@@ -33,6 +33,7 @@ debian_apt() {
 APT::Architecture "$architecture";
 APT::Architectures "$architecture";
 APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
 Acquire::Languages "none";
 Acquire::Retries "3";
 Dir::Etc::SourceList "$place/sources.list";
