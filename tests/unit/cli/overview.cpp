@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "cli/overview.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include "judge/node.hpp"
+
+using namespace hptrace;
+using namespace hptrace::test;
+
+namespace {
+
+Filter port(std::uint16_t number) {
+    Filter filter;
+    filter.ports = {{number, number}};
+    return filter;
+}
+
+}  // namespace
+
+TEST_CASE("the first line counts what the filter leaves") {
+    auto state = ipvs_node(Backend::iptables_nft);
+    auto udp = state.services[0];
+    udp.protocol = Protocol::udp;
+    state.services.push_back(udp);  // the same Service
+    auto udp_rule = state.hostports[0];
+    udp_rule.protocol = Protocol::udp;
+    state.hostports.push_back(udp_rule);  // the same hostPort
+    const auto all = overview(state, {});
+    CHECK(all.services == 2);
+    CHECK(all.hostports == 1);
+    const auto mysql = overview(state, port(3306));
+    CHECK(mysql.services == 1);
+    CHECK(mysql.hostports == 1);
+    CHECK(mysql.node == "node-2");
+    CHECK(overview(state, port(80)).services == 0);
+    CHECK(overview(state, port(80)).hostports == 0);
+}
+
+TEST_CASE("nothing to see is said, with why") {
+    auto state = ipvs_node(Backend::iptables_nft);
+    CHECK(remarks(state, port(3306)).empty());
+    const auto elsewhere = remarks(state, port(6379));
+    REQUIRE(elsewhere.size() == 2);
+    CHECK(elsewhere[1].starts_with("no HostPort rule for 6379 here."));
+    state.services.clear();
+    CHECK(remarks(state, port(3306)).at(0).starts_with("no Services in this network namespace"));
+    // Not if it may only be unread.
+    state.sources["nf_tables"] = {SourceState::unreadable, "no"};
+    CHECK(remarks(state, port(3306)).empty());
+}
+
+TEST_CASE("what was not understood is shown, not all of it") {
+    auto state = ipvs_node(Backend::iptables_nft);
+    state.unread_rules.assign(20, {Backend::iptables_nft, Family::ipv4, "KUBE-SERVICES", "-m bpf"});
+    const auto lines = remarks(state, {});
+    CHECK(lines.size() == 6);
+    CHECK(lines[0].find("KUBE-SERVICES") != std::string::npos);
+    CHECK(lines[5].find("15 more") != std::string::npos);
+    CHECK_FALSE(is_complete(state));
+}
+
+TEST_CASE("names and kinds decide nothing: a state without them is complete") {
+    auto state = ipvs_node(Backend::iptables_nft);
+    CHECK(is_complete(state));
+    for (const auto* source : {"cni", "ipset"}) {
+        state.sources[source] = {SourceState::unreadable, "Permission denied"};
+    }
+    state.sources["ip_vs"] = {SourceState::unused, ""};
+    CHECK(is_complete(state));
+    CHECK(unread_sources(state) == std::vector<std::string>{"cni (Permission denied)", "ipset (Permission denied)"});
+    state.sources["ip_vs"] = {SourceState::unreadable, ""};
+    CHECK_FALSE(is_complete(state));
+}
