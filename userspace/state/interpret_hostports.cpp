@@ -183,7 +183,8 @@ struct Owner {
     std::string container_id;
 };
 
-// `dnat name: "cbr0" id: "4f1c…"` (portmap), the same without quotes (netavark); a long one ends in "...".
+// `dnat name: "cbr0" id: "4f1c…"` (portmap), the same without quotes (netavark); a long one is cut off and ends in
+// "...", or in less of it.
 Owner parse_comment(std::string_view comment) {
     constexpr std::string_view begin = "dnat name: ";
     constexpr std::string_view middle = " id: ";
@@ -206,7 +207,8 @@ Owner parse_comment(std::string_view comment) {
     }
     const auto id = comment.substr(split + middle.size());
     // Of a truncated id only the beginning is known: no id at all is better than a wrong one.
-    return {unquote(comment.substr(0, split)), id.ends_with("...") ? std::string() : unquote(id)};
+    const bool truncated = id.ends_with("...") || (id.starts_with('"') && !id.ends_with('"'));
+    return {unquote(comment.substr(0, split)), truncated ? std::string() : unquote(id)};
 }
 
 class Walker {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "state/ruleset.hpp"
 #include "state/set_names.hpp"
@@ -18,10 +19,18 @@ struct LegacyInfo {
     std::string name;
     std::uint32_t valid_hooks = 0;              // bit per netfilter hook
     std::array<std::uint32_t, 5> hook_entry{};  // offset of the first rule of each base chain
-    std::array<std::uint32_t, 5> underflow{};   // offset of its policy rule
     std::uint32_t num_entries = 0;
     std::uint32_t size = 0;
 };
+
+struct LegacyBlob {
+    LegacyInfo info;
+    std::vector<std::byte> entries;
+};
+
+// What the kernel returns for one table (IPT_SO_GET_INFO, then IPT_SO_GET_ENTRIES). The table must exist in the calling
+// thread's namespace: asking creates it otherwise. EAGAIN: it was replaced between the two calls.
+Result<LegacyBlob> read_legacy_blob(const std::string& table, Family family);
 
 // The table in `blob` (the entries IPT_SO_GET_ENTRIES returns). An Error if anything in it does not add up: a size or
 // offset outside the blob, a jump to where no chain begins, hooks or number of entries that differ from `info`.

@@ -48,64 +48,47 @@ Result<std::vector<std::string>> existing_tables(Family family) {
     return names;
 }
 
-Result<LegacyInfo> get_info(const Fd& socket, const std::string& name, Family family) {
-    ipt_getinfo raw{};
-    name.copy(raw.name, sizeof(raw.name) - 1);
-    socklen_t size = sizeof(raw);
-    if (getsockopt(socket.get(), family == Family::ipv4 ? IPPROTO_IP : IPPROTO_IPV6, IPT_SO_GET_INFO, &raw, &size) !=
-        0) {
-        return system_error(fmt::format("cannot read table {} of {}", name, tool(family)));
+// getsockopt() of the family's table interface into `answer`. EAGAIN: less came than was announced.
+Result<void> ask(const Fd& socket, int option, std::span<std::byte> answer, const std::string& table, Family family) {
+    auto size = static_cast<socklen_t>(answer.size());
+    const int level = family == Family::ipv4 ? IPPROTO_IP : IPPROTO_IPV6;
+    if (getsockopt(socket.get(), level, option, answer.data(), &size) != 0) {
+        return system_error(fmt::format("cannot read table {} of {}", table, tool(family)));
     }
-    if (size != sizeof(raw)) {
-        return failure(fmt::format("table {} of {}: the kernel's answer is truncated", name, tool(family)));
+    if (size != answer.size()) {
+        return system_error(fmt::format("table {} of {}: truncated answer", table, tool(family)), EAGAIN);
+    }
+    return {};
+}
+
+Result<LegacyInfo> get_info(const Fd& socket, const std::string& table, Family family) {
+    ipt_getinfo raw{};
+    table.copy(raw.name, sizeof(raw.name) - 1);
+    if (const auto done = ask(socket, IPT_SO_GET_INFO, std::as_writable_bytes(std::span(&raw, 1)), table, family);
+        !done) {
+        return std::unexpected(done.error());
     }
     LegacyInfo info;
-    info.name = name;
+    info.name = table;
     info.valid_hooks = raw.valid_hooks;
     std::ranges::copy(raw.hook_entry, info.hook_entry.begin());
-    std::ranges::copy(raw.underflow, info.underflow.begin());
     info.num_entries = raw.num_entries;
     info.size = raw.size;
     return info;
 }
 
-// struct ipt_get_entries with the entries behind it. EAGAIN: the table's size changed since `info`.
-Result<std::vector<std::byte>> get_entries(const Fd& socket, const LegacyInfo& info, Family family) {
-    std::vector<std::byte> buffer(offsetof(ipt_get_entries, entrytable) + info.size);
-    std::memcpy(buffer.data(), info.name.c_str(), std::min(info.name.size(), std::size_t{XT_TABLE_MAXNAMELEN - 1}));
-    std::memcpy(buffer.data() + offsetof(ipt_get_entries, size), &info.size, sizeof(info.size));
-    auto size = static_cast<socklen_t>(buffer.size());
-    if (getsockopt(socket.get(), family == Family::ipv4 ? IPPROTO_IP : IPPROTO_IPV6, IPT_SO_GET_ENTRIES, buffer.data(),
-                   &size) != 0) {
-        return system_error(fmt::format("cannot read the rules of table {} of {}", info.name, tool(family)));
-    }
-    if (size != buffer.size()) {
-        return system_error(fmt::format("table {} of {}: the kernel's answer is truncated", info.name, tool(family)),
-                            EAGAIN);
-    }
-    return buffer;
-}
-
-Result<RuleTable> read_table(const Fd& socket, const std::string& name, Family family, const SetNameOf& set_name) {
-    constexpr int attempts = 5;  // between the two calls the table may be replaced by another one
+Result<RuleTable> read_table(const std::string& name, Family family, const SetNameOf& set_name) {
+    constexpr int attempts = 5;
     Result<RuleTable> table = failure("not read");
-    for (int attempt = 0; attempt < attempts; ++attempt) {
-        const auto info = get_info(socket, name, family);
-        if (!info) {
-            return std::unexpected(info.error());
-        }
-        const auto answer = get_entries(socket, *info, family);
-        if (answer) {
-            // A table of the same size and other hooks cannot be told from a broken one: read again as well.
-            table = parse_legacy_blob(std::span(*answer).subspan(offsetof(ipt_get_entries, entrytable)), *info, family,
-                                      set_name);
-            if (table) {
-                return table;
-            }
-        } else if (answer.error().code != EAGAIN) {
-            return std::unexpected(answer.error());
+    for (int attempt = 0; attempt < attempts && !table; ++attempt) {
+        const auto blob = read_legacy_blob(name, family);
+        if (blob) {
+            // A table replaced by one of the same size and other hooks looks malformed: read again as well.
+            table = parse_legacy_blob(blob->entries, blob->info, family, set_name);
+        } else if (blob.error().code == EAGAIN) {
+            table = std::unexpected(blob.error());
         } else {
-            table = std::unexpected(answer.error());
+            return std::unexpected(blob.error());
         }
     }
     return table;
@@ -113,25 +96,38 @@ Result<RuleTable> read_table(const Fd& socket, const std::string& name, Family f
 
 }  // namespace
 
+Result<LegacyBlob> read_legacy_blob(const std::string& table, Family family) {
+    const Fd fd(socket(to_af(family), SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+    if (!fd) {
+        return system_error(fmt::format("cannot open a raw socket for {}", tool(family)), errno, "run as root");
+    }
+    const auto info = get_info(fd, table, family);
+    if (!info) {
+        return std::unexpected(info.error());
+    }
+    // struct ipt_get_entries: the table's name and size, then room for the entries.
+    constexpr std::size_t header = offsetof(ipt_get_entries, entrytable);
+    std::vector<std::byte> answer(header + info->size);
+    std::memcpy(answer.data(), table.c_str(), std::min(table.size(), std::size_t{XT_TABLE_MAXNAMELEN - 1}));
+    std::memcpy(answer.data() + offsetof(ipt_get_entries, size), &info->size, sizeof(info->size));
+    if (const auto done = ask(fd, IPT_SO_GET_ENTRIES, answer, table, family); !done) {
+        return std::unexpected(done.error());
+    }
+    return LegacyBlob{*info, {answer.begin() + header, answer.end()}};
+}
+
 Result<std::vector<RuleTable>> read_legacy_tables(Family family) {
     const auto names = existing_tables(family);
     if (!names) {
         return std::unexpected(names.error());
     }
     std::vector<RuleTable> tables;
-    Fd fd;
     const SetNameOf set_name = kernel_set_names();
     for (const char* name : {"nat", "filter"}) {
         if (std::ranges::find(*names, name) == names->end()) {
             continue;
         }
-        if (!fd) {
-            fd = Fd(socket(to_af(family), SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
-            if (!fd) {
-                return system_error(fmt::format("cannot open a raw socket for {}", tool(family)), errno, "run as root");
-            }
-        }
-        auto table = read_table(fd, name, family, set_name);
+        auto table = read_table(name, family, set_name);
         if (!table) {
             return std::unexpected(table.error());
         }

@@ -68,14 +68,14 @@ bool decode_udp(std::uint8_t revision, Payload payload, const XtContext& /*conte
 struct SctpInfo {
     std::uint16_t destination_ports[2];
     std::uint16_t source_ports[2];
-    std::uint32_t chunkmap[8];
+    std::uint32_t chunkmap[64];
     std::uint32_t chunk_match_type;
     std::uint8_t flag_info[4][3];
     std::int32_t flag_count;
     std::uint32_t flags;
     std::uint32_t inverted;
 };
-static_assert(sizeof(SctpInfo) == 68);
+static_assert(sizeof(SctpInfo) == 292);
 constexpr std::uint32_t sctp_source_ports = 1;
 constexpr std::uint32_t sctp_destination_ports = 2;
 constexpr std::uint32_t sctp_chunk_types = 4;
