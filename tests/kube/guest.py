@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of tests/kube/run that runs in the virtual machine; see there."""
+"""The part of tests/kube/run that runs in the virtual machine (or, with --host, beside it); see there."""
 
 import argparse
 import os
@@ -29,7 +29,6 @@ def prepare():
     interface = next(name for name in sorted(os.listdir("/sys/class/net")) if os.path.exists(f"/sys/class/net/{name}/device"))
     for command in (f"ip link set {interface} up", f"ip address replace 10.0.2.15/24 dev {interface}", "ip link set lo up"):
         subprocess.run(command.split(), check=True)
-    private_mounts("/var/lib/cni")
 
 
 def runs(setting, mode, options):
@@ -44,11 +43,14 @@ def main():
     parser.add_argument("--version", required=True)
     parser.add_argument("--case", action="append", default=[])
     parser.add_argument("--many", action="store_true")
+    parser.add_argument("--host", action="store_true")
     parser.add_argument("--hptrace", default="")
     parser.add_argument("modes", nargs="+")
     options = parser.parse_args()
-    prepare()
-    setting = Setting(options.programs, options.version, (HOST, services.API_PORT),
+    if not options.host:
+        prepare()
+    private_mounts("/var/lib/cni", "/run/netns")
+    setting = Setting(options.programs, options.version, ("127.0.0.1" if options.host else HOST, services.API_PORT),
                       os.environ["HPTRACE_OUT"], options.hptrace)
     failed = []
     for mode in options.modes:

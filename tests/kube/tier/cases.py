@@ -7,6 +7,7 @@ import platform
 import time
 from dataclasses import asdict, dataclass
 
+from lib.netns import CommandFailed
 from tier import dump, services, traffic
 from tier.nodes import CACHE, Cluster, Intruder
 from tier.proxy import Bridge, KubeProxy, iptables_path
@@ -83,7 +84,7 @@ class CaseRun:
             intruder.stop()
             proxy.stop()
             self._write(proxy)
-        except RuntimeError as error:
+        except (RuntimeError, CommandFailed, OSError) as error:
             self.problems.append(str(error))
         finally:
             proxy.kill()
@@ -93,14 +94,18 @@ class CaseRun:
     def _timed(self, what, action):
         begin = time.monotonic()
         action()
+        self._took(what, begin)
+
+    def _took(self, what, begin):
         self.seconds[what] = round(time.monotonic() - begin, 1)
+        print(f"# {self.name}: {what} {self.seconds[what]} s", flush=True)
 
     def _ask(self, phase, cluster):
         begin = time.monotonic()
         with Watch(self.setting.hptrace, cluster.node) as watch:
             attempts = traffic.ask_all(cluster, traffic.everything())
         self.problems += [f"{phase}: {problem}" for problem in watch.disagreements(attempts)]
-        self.seconds[phase] = round(time.monotonic() - begin, 1)
+        self._took(phase, begin)
         self._phases.append(phase)
         for attempt in attempts:
             self._check(phase, attempt)
@@ -115,8 +120,7 @@ class CaseRun:
             self.problems.append(f"{phase}: {attempt.name}: {attempt.by()} {attempt.answer}, not {wanted}")
 
     def summary(self):
-        """How long things took, and how many connections each answered."""
-        yield f"seconds: {self.seconds}"
+        """How many connections each answered."""
         for number, phase in enumerate(self._phases):
             found = [answers[number] for row in self._rows.values() for answers in row.values()]
             yield f"{phase:10} {({who: found.count(who) for who in sorted(set(found))})}"

@@ -54,8 +54,11 @@ def take(namespace, folder, results, time):
 
 
 def _names(namespace, name):
-    with namespace, open(f"/proc/thread-self/net/{name}", encoding="ascii") as file:
-        return file.read().split()
+    try:
+        with namespace, open(f"/proc/thread-self/net/{name}", encoding="ascii") as file:
+            return file.read().split()
+    except FileNotFoundError:  # the back end is not loaded
+        return []
 
 
 def _add_routes6(namespace, path):

@@ -9,6 +9,7 @@ import subprocess
 import time
 
 from lib.hptrace import Hptrace
+from lib.netns import CommandFailed
 from tier import dump, services
 from tier.nodes import CACHE, Cluster, Intruder
 from tier.proxy import Bridge, KubeProxy, iptables_path
@@ -45,7 +46,7 @@ class ManyRun:
             with open(f"{self.folder}/numbers.json", "w", encoding="ascii") as file:
                 json.dump(self.numbers, file, indent=1)
                 file.write("\n")
-        except (RuntimeError, subprocess.CalledProcessError) as error:
+        except (RuntimeError, CommandFailed, OSError, subprocess.CalledProcessError) as error:
             self.problems.append(str(error))
         finally:
             proxy.kill()

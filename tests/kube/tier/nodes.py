@@ -16,6 +16,15 @@ IPPROTO_SCTP = 132
 CACHE = "/var/lib/cni/results"  # libcni's own place
 
 
+def sctp_works():
+    """Whether this kernel speaks SCTP."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_SCTP).close()
+        return True
+    except OSError:
+        return False
+
+
 class Servers(NameServers):
     """Also answers over SCTP, on one address: a list of addresses in the handshake would not pass NAT."""
 
@@ -152,7 +161,7 @@ class Cluster:
     def _listen(self, pod, ports):
         for port in sorted({port for port, protocol in ports if protocol != "sctp"}):
             self.servers.add(self.pods[pod].namespace, f"{pod}:{port}", port)
-        for port in sorted({port for port, protocol in ports if protocol == "sctp"}):
+        for port in sorted({port for port, protocol in ports if protocol == "sctp"} if sctp_works() else ()):
             for family in services.FAMILIES:
                 self.servers.add_sctp(self.pods[pod].namespace, f"{pod}:{port}", services.pod_address(pod, family), port)
 

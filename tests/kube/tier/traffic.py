@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from tier import services
-from tier.nodes import IPPROTO_SCTP
+from tier.nodes import IPPROTO_SCTP, sctp_works
 
 CLIENTS = ("pod", "node", "outside")
 NOBODY = "(no answer)"
@@ -49,8 +49,11 @@ class Attempt:
 
 def everything():
     """Every Service by each of its addresses, and a hostPort used as intended, from every kind of client."""
+    sctp = sctp_works()
     for service in (*services.SERVICES, services.KUBERNETES):
         for kind, family, address, port, number in service.destinations():
+            if port.protocol == "sctp" and not sctp:
+                continue
             for client in CLIENTS:
                 yield Attempt(client, port.protocol, kind, family, address, number, service, port.target)
     for family in services.FAMILIES:
