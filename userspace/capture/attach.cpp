@@ -37,10 +37,20 @@ struct Variant {
 // Something to observe.
 struct Probe {
     ProbePurpose purpose;
-    std::string subsystem;             // module
-    std::string function;              // what it is called in a ProbeStatus
-    std::span<const std::byte> image;  // object of bpf/
-    std::vector<Variant> variants;     // best first
+    std::string subsystem;          // module
+    std::string function;           // what it is called in a ProbeStatus
+    std::vector<Variant> variants;  // best first
+
+    [[nodiscard]] const Variant* variant(ProbeMode mode) const {
+        const auto found = std::ranges::find(variants, mode, &Variant::mode);
+        return found == variants.end() ? nullptr : &*found;
+    }
+};
+
+// An object of bpf/ with all that it can observe. A commit follows the decision it belongs to.
+struct Object {
+    std::span<const std::byte> image;
+    std::vector<Probe> probes;
 };
 
 template <class Bytes>
@@ -50,68 +60,69 @@ std::span<const std::byte> image_of(Bytes elf_bytes) {
     return {data, size};
 }
 
+Object nat_object() {
+    const std::string setup_info = "nf_nat_setup_info";
+    const std::string confirm = "__nf_conntrack_confirm";
+    return {
+        .image = image_of(nat_bpf__elf_bytes),
+        .probes = {{.purpose = ProbePurpose::decision,
+                    .subsystem = "nf_nat",
+                    .function = setup_info,
+                    .variants = {{ProbeMode::fexit, {{"decide_fexit", setup_info}}},
+                                 {ProbeMode::kprobe,
+                                  {{"decide_kprobe", "nf_conntrack_alter_reply"}, {"stash_kprobe", setup_info}}},
+                                 {ProbeMode::confirm, {{"decide_at_confirm", confirm}, {"stash_kprobe", setup_info}}}}},
+                   {.purpose = ProbePurpose::commit,
+                    .subsystem = "nf_nat",
+                    .function = confirm,
+                    .variants = {{ProbeMode::fexit, {{"commit_fexit", confirm}}},
+                                 {ProbeMode::kprobe, {{"commit_kprobe", confirm}}}}}}};
+}
+
+Object ipvs_object() {
+    return {.image = image_of(ipvs_bpf__elf_bytes),
+            .probes = {{.purpose = ProbePurpose::decision,
+                        .subsystem = "ip_vs",
+                        .function = "ip_vs_schedule",
+                        .variants = {{ProbeMode::fexit, {{"schedule_fexit", "ip_vs_schedule"}}},
+                                     {ProbeMode::kprobe, {{"conn_new_kprobe", "ip_vs_conn_new"}}}}}}};
+}
+
 // Ends are attached before beginnings: an end too many is recognised at once (see ChangeBalance).
 Probe change_probe(std::string subsystem, const std::string& function) {
     return {.purpose = ProbePurpose::change,
             .subsystem = std::move(subsystem),
             .function = function,
-            .image = image_of(change_bpf__elf_bytes),
             .variants = {
                 {ProbeMode::fexit, {{function + "_fexit", function}, {function + "_fentry", function}}},
                 {ProbeMode::kprobe, {{function + "_kretprobe", function}, {function + "_kprobe", function}}},
             }};
 }
 
-std::vector<Probe> all_probes() {
-    const auto nat = image_of(nat_bpf__elf_bytes);
-    const std::string setup_info = "nf_nat_setup_info";
-    const std::string confirm = "__nf_conntrack_confirm";
+std::vector<Object> all_objects() {
     return {
-        {.purpose = ProbePurpose::decision,
-         .subsystem = "nf_nat",
-         .function = setup_info,
-         .image = nat,
-         .variants = {{ProbeMode::fexit, {{"decide_fexit", setup_info}}},
-                      {ProbeMode::kprobe,
-                       {{"decide_kprobe", "nf_conntrack_alter_reply"}, {"stash_kprobe", setup_info}}},
-                      {ProbeMode::confirm, {{"decide_at_confirm", confirm}, {"stash_kprobe", setup_info}}}}},
-        {.purpose = ProbePurpose::decision,
-         .subsystem = "ip_vs",
-         .function = "ip_vs_schedule",
-         .image = image_of(ipvs_bpf__elf_bytes),
-         .variants = {{ProbeMode::fexit, {{"schedule_fexit", "ip_vs_schedule"}}},
-                      {ProbeMode::kprobe, {{"conn_new_kprobe", "ip_vs_conn_new"}}}}},
-        {.purpose = ProbePurpose::commit,
-         .subsystem = "nf_nat",
-         .function = confirm,
-         .image = nat,
-         .variants = {{ProbeMode::fexit, {{"commit_fexit", confirm}}},
-                      {ProbeMode::kprobe, {{"commit_kprobe", confirm}}}}},
-        change_probe("x_tables", "xt_replace_table"),
-        change_probe("nf_tables", "nf_tables_commit"),
-        change_probe("ip_vs", "ip_vs_genl_set_cmd"),
-        change_probe("ip_vs", "do_ip_vs_set_ctl"),
-    };
+        nat_object(), ipvs_object(),
+        Object{.image = image_of(change_bpf__elf_bytes),
+               .probes = {change_probe("x_tables", "xt_replace_table"), change_probe("nf_tables", "nf_tables_commit"),
+                          change_probe("ip_vs", "ip_vs_genl_set_cmd"), change_probe("ip_vs", "do_ip_vs_set_ctl")}}};
 }
 
-std::vector<std::string_view> functions_of(const std::vector<Probe>& probes) {
+Result<Functions> read_functions(const std::vector<Object>& objects) {
     std::vector<std::string_view> names;
-    for (const auto& probe : probes) {
-        for (const auto& variant : probe.variants) {
-            for (const auto& program : variant.programs) {
-                names.emplace_back(program.function);
+    for (const auto& object : objects) {
+        for (const auto& probe : object.probes) {
+            for (const auto& variant : probe.variants) {
+                for (const auto& program : variant.programs) {
+                    names.emplace_back(program.function);
+                }
             }
         }
     }
-    return names;
-}
-
-Result<Functions> read_functions(const std::vector<Probe>& probes) {
     std::ifstream kallsyms("/proc/kallsyms");
     if (!kallsyms) {
         return system_error("cannot read /proc/kallsyms", errno, "it tells which functions the kernel has");
     }
-    return find_functions(kallsyms, functions_of(probes));
+    return find_functions(kallsyms, names);
 }
 
 bool allowed(ProbeMode mode, ProbeChoice choice) {
@@ -125,53 +136,126 @@ bool is_present(const Probe& probe, const Functions& functions) {
            ::access(("/sys/module/" + probe.subsystem).c_str(), F_OK) == 0;
 }
 
-Result<BpfObject> try_variant(const Probe& probe, const Variant& variant, const Functions& functions,
-                              const SharedMaps& maps, const hptrace_filter& filter) {
-    std::vector<std::string> programs;
-    for (const auto& program : variant.programs) {
-        if (!functions.contains(program.function)) {
-            return failure(fmt::format("the kernel has no function {}", program.function));
+// Attaches one object of bpf/. What goes together is loaded together, since every load reads the kernel's whole BTF;
+// when that fails each probe is tried alone, so that none is lost for the sake of another.
+class Attacher {
+public:
+    Attacher(const Object& object, const Functions& functions, const SharedMaps& maps, const hptrace_filter& filter)
+        : object_(object), functions_(functions), maps_(maps), filter_(filter) {
+        for (const auto& probe : object.probes) {
+            probes_.push_back({.probe = &probe,
+                               .status = {.purpose = probe.purpose,
+                                          .subsystem = probe.subsystem,
+                                          .function = probe.function,
+                                          .mode = ProbeMode::none,
+                                          .present = is_present(probe, functions),
+                                          .why_not_better = {}},
+                               .refusal = {}});
         }
-        programs.push_back(program.name);
     }
-    return BpfObject::attach(probe.image, programs, maps, filter);
-}
 
-// Attaches the best variant possible; adds to `attached`.
-void attach_best(const Probe& probe, const Functions& functions, const SharedMaps& maps, const hptrace_filter& filter,
-                 ProbeChoice choice, Attached& attached) {
-    ProbeStatus status{.purpose = probe.purpose,
-                       .subsystem = probe.subsystem,
-                       .function = probe.function,
-                       .present = is_present(probe, functions),
-                       .why_not_better = {}};
-    std::optional<Error> first;
-    if (status.present) {
-        for (const auto& variant : probe.variants) {
-            if (!allowed(variant.mode, choice)) {
+    // Adds to `attached`.
+    void run(ProbeChoice choice, Attached& attached) {
+        for (const auto mode : {ProbeMode::fexit, ProbeMode::kprobe, ProbeMode::confirm}) {
+            if (allowed(mode, choice)) {
+                try_mode(mode, attached);
+            }
+        }
+        for (auto& [probe, status, refusal] : probes_) {
+            if (probe->purpose == ProbePurpose::decision && status.mode == ProbeMode::none && !attached.refusal) {
+                attached.refusal = std::move(refusal);
+            }
+            if (probe->purpose == ProbePurpose::commit &&
+                attached.decision_mode(status.subsystem) == ProbeMode::confirm) {
+                status.mode = ProbeMode::confirm;  // the decision is the commit
+            }
+            attached.probes.push_back(std::move(status));
+        }
+    }
+
+private:
+    struct Attempt {
+        const Probe* probe;
+        ProbeStatus status;
+        std::optional<Error> refusal;  // of the best mode
+    };
+
+    void try_mode(ProbeMode mode, Attached& attached) {
+        std::vector<Attempt*> wanted;
+        for (auto& attempt : probes_) {
+            const auto* variant = attempt.probe->variant(mode);
+            if (attempt.status.mode != ProbeMode::none || !attempt.status.present || variant == nullptr) {
                 continue;
             }
-            auto object = try_variant(probe, variant, functions, maps, filter);
-            if (object) {
-                status.mode = variant.mode;
-                attached.objects.push_back(*std::move(object));
-                break;
+            if (const auto* missing = missing_function(*variant)) {
+                refuse(attempt, mode, {fmt::format("the kernel has no function {}", *missing), 0, {}});
+            } else if (attempt.probe->purpose != ProbePurpose::commit || decides(wanted)) {
+                wanted.push_back(&attempt);
             }
-            if (!status.why_not_better.empty()) {
-                status.why_not_better += "; ";
-            }
-            status.why_not_better += fmt::format("{}: {}", to_string(variant.mode), describe(object.error()));
-            if (!first) {
-                first = object.error();
+        }
+        if (wanted.empty() || attach(wanted, mode, attached)) {
+            return;
+        }
+        for (auto* attempt : wanted) {
+            if (wanted.size() > 1 && (attempt->probe->purpose != ProbePurpose::commit || decides({}))) {
+                static_cast<void>(attach({attempt}, mode, attached));
             }
         }
     }
-    if (status.mode == ProbeMode::none && probe.purpose == ProbePurpose::decision && first && !attached.refusal) {
-        attached.refusal =
-            Error{fmt::format("cannot trace {}: {}", probe.function, first->what), first->code, first->hint};
+
+    // There is a decision for a commit to follow: attached already, or about to be.
+    [[nodiscard]] bool decides(const std::vector<Attempt*>& wanted) const {
+        const auto is_decision = [](const Attempt& attempt) {
+            return attempt.probe->purpose == ProbePurpose::decision;
+        };
+        return std::ranges::any_of(wanted, [&](const Attempt* attempt) { return is_decision(*attempt); }) ||
+               std::ranges::any_of(probes_, [&](const Attempt& attempt) {
+                   return is_decision(attempt) && attempt.status.mode != ProbeMode::none;
+               });
     }
-    attached.probes.push_back(std::move(status));
-}
+
+    [[nodiscard]] const std::string* missing_function(const Variant& variant) const {
+        const auto absent = [&](const Program& program) { return !functions_.contains(program.function); };
+        const auto found = std::ranges::find_if(variant.programs, absent);
+        return found == variant.programs.end() ? nullptr : &found->function;
+    }
+
+    bool attach(const std::vector<Attempt*>& wanted, ProbeMode mode, Attached& attached) {
+        std::vector<std::string> programs;
+        for (const auto* attempt : wanted) {
+            for (const auto& program : attempt->probe->variant(mode)->programs) {
+                programs.push_back(program.name);
+            }
+        }
+        auto object = BpfObject::attach(object_.image, programs, maps_, filter_);
+        if (!object) {
+            if (wanted.size() == 1) {
+                refuse(*wanted.front(), mode, object.error());
+            }
+            return false;
+        }
+        for (auto* attempt : wanted) {
+            attempt->status.mode = mode;
+        }
+        attached.objects.push_back(*std::move(object));
+        return true;
+    }
+
+    static void refuse(Attempt& attempt, ProbeMode mode, const Error& error) {
+        auto& why = attempt.status.why_not_better;
+        why += fmt::format("{}{}: {}", why.empty() ? "" : "; ", to_string(mode), describe(error));
+        if (!attempt.refusal) {
+            attempt.refusal =
+                Error{fmt::format("cannot trace {}: {}", attempt.probe->function, error.what), error.code, error.hint};
+        }
+    }
+
+    const Object& object_;
+    const Functions& functions_;
+    const SharedMaps& maps_;
+    const hptrace_filter& filter_;
+    std::vector<Attempt> probes_;
+};
 
 std::uint32_t tracked(const std::vector<ProbeStatus>& probes) {
     static constexpr std::array<std::pair<std::string_view, hptrace_source>, 3> sources{{
@@ -203,40 +287,39 @@ ProbeMode Attached::decision_mode(std::string_view subsystem) const {
 
 bool Attached::sees_commits() const {
     return std::ranges::any_of(probes, [](const ProbeStatus& probe) {
-        return probe.purpose == ProbePurpose::commit && probe.mode != ProbeMode::none;
+        return probe.purpose == ProbePurpose::commit &&
+               (probe.mode == ProbeMode::fexit || probe.mode == ProbeMode::kprobe);
     });
 }
 
 Result<Attached> attach_probes(const SharedMaps& maps, const hptrace_filter& filter, ProbeChoice choice) {
-    const auto probes = all_probes();
-    const auto functions = read_functions(probes);
+    const auto objects = all_objects();
+    const auto functions = read_functions(objects);
     if (!functions) {
         return std::unexpected(functions.error());
     }
     Attached attached;
-    for (const auto& probe : probes) {
-        // Decisions seen at confirm are their own commits; without decisions there is nothing to commit.
-        const auto nat = attached.decision_mode("nf_nat");
-        if (probe.purpose != ProbePurpose::commit || nat == ProbeMode::fexit || nat == ProbeMode::kprobe) {
-            attach_best(probe, *functions, maps, filter, choice, attached);
-        }
+    for (const auto& object : objects) {
+        Attacher(object, *functions, maps, filter).run(choice, attached);
     }
     attached.tracked_sources = tracked(attached.probes);
     return attached;
 }
 
 std::vector<ProbeStatus> untried_probes(const std::string& why) {
-    const auto probes = all_probes();
-    const auto functions = read_functions(probes).value_or(Functions{});
+    const auto objects = all_objects();
+    const auto functions = read_functions(objects).value_or(Functions{});
     std::vector<ProbeStatus> out;
-    for (const auto& probe : probes) {
-        const bool present = is_present(probe, functions);
-        out.push_back({.purpose = probe.purpose,
-                       .subsystem = probe.subsystem,
-                       .function = probe.function,
-                       .mode = ProbeMode::none,
-                       .present = present,
-                       .why_not_better = present ? why : std::string{}});
+    for (const auto& object : objects) {
+        for (const auto& probe : object.probes) {
+            const bool present = is_present(probe, functions);
+            out.push_back({.purpose = probe.purpose,
+                           .subsystem = probe.subsystem,
+                           .function = probe.function,
+                           .mode = ProbeMode::none,
+                           .present = present,
+                           .why_not_better = present ? why : std::string{}});
+        }
     }
     return out;
 }

@@ -74,7 +74,8 @@ std::string find_reason(const std::string& log) {
         if (in_verifier_log && (line.starts_with("processed ") || line.contains("END PROG LOAD LOG"))) {
             break;
         }
-        if (!line.empty()) {
+        // That loading failed is known; the errno says as much as libbpf does here.
+        if (!line.empty() && !line.contains("BPF program load failed")) {
             previous = line;
             if (first.empty()) {
                 first = line;

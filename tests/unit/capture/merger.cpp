@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "capture/merger.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+#include <string>
+#include <vector>
+
+using namespace hptrace;
+
+namespace {
+
+constexpr std::uint64_t ms = 1'000'000;
+
+struct Fixture {
+    Merger merger;
+    std::vector<Connection> out;
+
+    explicit Fixture(Merger::Options options = {}) : merger(options) {}
+
+    static Observation observation(Observation::Kind kind, std::uint64_t ct, std::uint64_t at, std::uint16_t port) {
+        Observation record{.kind = kind, .ct = ct, .connection = {}};
+        record.connection.boot_ns = at;
+        record.connection.client = *parse_endpoint("10.0.0.1:0");
+        record.connection.client.port = port;
+        record.connection.original = *parse_endpoint("10.96.0.10:3306");
+        record.connection.rewritten = *parse_endpoint("10.224.0.5:3306");
+        return record;
+    }
+    static Observation decision(std::uint64_t ct, std::uint64_t at, std::uint16_t port = 1000) {
+        return observation(Observation::Kind::decision, ct, at, port);
+    }
+    static Observation commit(std::uint64_t ct, std::uint64_t at, std::uint16_t port = 1000) {
+        auto record = observation(Observation::Kind::commit, ct, at, port);
+        record.connection.committed = true;
+        record.connection.reply_destination = *parse_endpoint("10.224.0.1:50000");
+        return record;
+    }
+    std::size_t release(std::uint64_t now) {
+        return merger.release(now, [this](Connection&& connection) { out.push_back(std::move(connection)); });
+    }
+};
+
+}  // namespace
+
+TEST_CASE("a committed decision is handed over at once, with its final reply tuple") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 10 * ms));
+    CHECK(test.release(10 * ms) == 0);
+    test.merger.take(Fixture::commit(1, 11 * ms));
+    REQUIRE(test.release(11 * ms) == 1);
+    CHECK(test.out[0].committed == true);
+    CHECK(test.out[0].boot_ns == 10 * ms);
+    CHECK(to_string(test.out[0].reply_destination.value()) == "10.224.0.1:50000");
+}
+
+TEST_CASE("a decision whose first packet was dropped is shown after the hold time, as not committed") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 10 * ms));
+    CHECK(test.release(209 * ms) == 0);
+    REQUIRE(test.release(210 * ms) == 1);
+    CHECK(test.out[0].committed == false);
+    CHECK_FALSE(test.out[0].reply_destination);
+}
+
+TEST_CASE("retransmissions of a dropped packet are one connection") {
+    Fixture test;
+    for (std::uint64_t i = 0; i < 4; ++i) {
+        test.merger.take(Fixture::decision(i + 1, i * 1000 * ms));
+        test.release(i * 1000 * ms + 500 * ms);
+    }
+    REQUIRE(test.out.size() == 1);
+    CHECK(test.out[0].boot_ns == 0);
+}
+
+TEST_CASE("a port that is used again after a commit is a new connection") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::commit(1, 1));
+    test.merger.take(Fixture::decision(1, 2));
+    test.merger.take(Fixture::commit(1, 3));
+    CHECK(test.release(4) == 2);
+}
+
+TEST_CASE("a retransmission that gets through ends the merging") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    test.release(500 * ms);
+    test.merger.take(Fixture::decision(2, 1000 * ms));
+    test.merger.take(Fixture::commit(2, 1000 * ms));
+    CHECK(test.release(1500 * ms) == 0);
+    REQUIRE(test.out.size() == 1);
+    test.merger.take(Fixture::decision(3, 2000 * ms));
+    test.merger.take(Fixture::commit(3, 2000 * ms));
+    CHECK(test.release(2000 * ms) == 1);
+}
+
+TEST_CASE("when one of two racing packets gets through, the connection did") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::decision(2, 1));
+    test.merger.take(Fixture::commit(2, 2));
+    REQUIRE(test.release(3) == 1);
+    CHECK(test.out[0].committed == true);
+}
+
+TEST_CASE("a commit that comes after the hold time still ends the merging") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    REQUIRE(test.release(300 * ms) == 1);
+    test.merger.take(Fixture::commit(1, 400 * ms));
+    test.merger.take(Fixture::decision(2, 500 * ms));
+    CHECK(test.release(800 * ms) == 1);
+}
+
+TEST_CASE("what differs in any part of the tuples is not merged") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    auto other = Fixture::decision(2, 0);
+    other.connection.netns = 9;
+    test.merger.take(std::move(other));
+    other = Fixture::decision(3, 0);
+    other.connection.zone = 9;
+    test.merger.take(std::move(other));
+    other = Fixture::decision(4, 0);
+    other.connection.protocol = Protocol::udp;
+    test.merger.take(std::move(other));
+    other = Fixture::decision(5, 0);
+    other.connection.rewritten.port = 1;
+    test.merger.take(std::move(other));
+    test.merger.take(Fixture::decision(6, 0, 1001));
+    CHECK(test.release(200 * ms) == 6);
+}
+
+TEST_CASE("the memory of a freed conntrack entry may serve another connection") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0, 1000));
+    test.merger.take(Fixture::decision(1, 1, 2000));
+    test.merger.take(Fixture::commit(1, 2, 2000));
+    REQUIRE(test.release(3) == 2);
+    CHECK(test.out[0].committed == false);
+    CHECK(test.out[1].committed == true);
+}
+
+TEST_CASE("a commit of other tuples at the same address commits nothing here") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0, 1000));
+    test.merger.take(Fixture::commit(1, 1, 2000));
+    REQUIRE(test.release(200 * ms) == 1);
+    CHECK(test.out[0].committed == false);
+}
+
+TEST_CASE("connections come in the order of their decisions") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0, 1000));
+    test.merger.take(Fixture::decision(2, 1, 2000));
+    test.merger.take(Fixture::commit(2, 2, 2000));
+    CHECK(test.release(100 * ms) == 0);
+    REQUIRE(test.release(200 * ms) == 2);
+    CHECK(test.out[0].client.port == 1000);
+    CHECK(test.out[1].client.port == 2000);
+}
+
+TEST_CASE("ip_vs connections are committed by nature and wait for nothing") {
+    Fixture test;
+    for (int i = 0; i < 2; ++i) {
+        auto record = Fixture::decision(0, 0);
+        record.connection.mechanism = Mechanism::ip_vs;
+        test.merger.take(std::move(record));
+    }
+    REQUIRE(test.release(0) == 2);
+    CHECK(test.out[0].committed == true);
+}
+
+TEST_CASE("without commits nothing waits, nothing is merged and nothing is claimed") {
+    Fixture test({.sees_commits = false});
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::decision(2, 1));
+    REQUIRE(test.release(2) == 2);
+    CHECK_FALSE(test.out[0].committed);
+}
+
+TEST_CASE("a decision made at confirm is committed already") {
+    Fixture test({.sees_commits = false});
+    auto record = Fixture::decision(1, 0);
+    record.connection.committed = true;
+    test.merger.take(std::move(record));
+    REQUIRE(test.release(0) == 1);
+    CHECK(test.out[0].committed == true);
+}
+
+TEST_CASE("a lost commit is never taken for a dropped packet") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.commits_lost();
+    REQUIRE(test.release(200 * ms) == 1);
+    CHECK_FALSE(test.out[0].committed);
+    // Nor is what follows taken for its repetition.
+    test.merger.take(Fixture::decision(2, 300 * ms));
+    REQUIRE(test.release(500 * ms) == 1);
+    CHECK(test.out[1].committed == false);
+}
+
+TEST_CASE("at the end everything is handed over, claiming nothing") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    CHECK(test.merger.release_all([&](Connection&& connection) { test.out.push_back(std::move(connection)); }) == 1);
+    CHECK_FALSE(test.out[0].committed);
+    CHECK(test.merger.release_all([](Connection&&) {}) == 0);
+}
+
+TEST_CASE("memory is bounded: the oldest dropped connections are forgotten first") {
+    Fixture test({.capacity = 2});
+    for (std::uint16_t port = 1; port <= 3; ++port) {
+        test.merger.take(Fixture::decision(port, 0, port));
+    }
+    CHECK(test.release(200 * ms) == 3);
+    test.merger.take(Fixture::decision(10, 300 * ms, 3));  // remembered: merged
+    CHECK(test.release(600 * ms) == 0);
+    test.merger.take(Fixture::decision(11, 700 * ms, 1));  // forgotten: shown again
+    CHECK(test.release(1000 * ms) == 1);
+}
+
+TEST_CASE("a flood does not make the waiting line grow without end") {
+    Fixture test({.capacity = 2});
+    for (std::uint16_t port = 1; port <= 5; ++port) {
+        test.merger.take(Fixture::decision(port, 0, port));
+    }
+    CHECK(test.release(1) == 3);
+    CHECK_FALSE(test.out[0].committed);
+}
