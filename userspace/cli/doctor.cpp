@@ -91,28 +91,10 @@ Fact paranoid_fact() {
     return {"perf_event_paranoid", value.empty() ? "unknown" : value, {}};
 }
 
-bool is_decision(const ProbeStatus& probe) {
-    return probe.subsystem == "nf_nat" || probe.subsystem == "ip_vs";
-}
-
-// The one thing that stands in the way, empty if tracing works.
-std::string obstacle(const std::vector<Fact>& facts, const std::vector<ProbeStatus>& probes) {
-    const auto works = [](const ProbeStatus& probe) { return is_decision(probe) && probe.mode != ProbeMode::none; };
-    if (std::ranges::any_of(probes, works)) {
-        return {};
-    }
-    const auto there = [](const ProbeStatus& probe) { return is_decision(probe) && probe.present; };
-    for (const char* name : {"capabilities", "BTF", "lockdown"}) {
-        const auto fact = std::ranges::find(facts, name, &Fact::name);
-        if (fact != facts.end() && !fact->problem.empty()) {
-            return fact->problem;
-        }
-    }
-    if (std::ranges::none_of(probes, there)) {
-        return "neither nf_nat nor ip_vs is loaded: nothing rewrites connections here. Run it on a Kubernetes node";
-    }
-    const auto reason = std::ranges::find_if(probes, there);
-    return fmt::format("the kernel refuses to probe {}: {}", reason->function, reason->why_not_better);
+// The one thing that stands in the way, as a trace would say it; empty if tracing works.
+std::string obstacle() {
+    const auto capture = Capture::start({});
+    return capture ? std::string() : describe(capture.error());
 }
 
 void print_text(Writer& writer, const std::vector<Fact>& facts, const std::vector<ProbeStatus>& probes,
@@ -122,16 +104,17 @@ void print_text(Writer& writer, const std::vector<Fact>& facts, const std::vecto
             fmt::format("{:<21}{}{}{}", fact.name, fact.value, fact.problem.empty() ? "" : "  ! ", fact.problem)));
     }
     writer.line("");
-    writer.line("SUBSYSTEM   FUNCTION                    PROBE              WHY NOT BETTER");
+    writer.line("SUBSYSTEM   FUNCTION                    PROBE");
     for (const auto& probe : probes) {
         const auto mode = probe.present ? std::string(to_string(probe.mode)) : std::string("not loaded");
-        auto line = fmt::format("{:<11} {:<27} {:<18} {}", probe.subsystem, probe.function, mode, probe.why_not_better);
-        line.erase(line.find_last_not_of(' ') + 1);
-        writer.line(escape(line));
+        writer.line(escape(fmt::format("{:<11} {:<27} {}", probe.subsystem, probe.function, mode)));
+        if (probe.present && !probe.why_not_better.empty()) {
+            writer.line(escape(fmt::format("            {}", probe.why_not_better)));
+        }
     }
     writer.line("");
     writer.line(problem.empty() ? "hptrace can trace here"
-                                : fmt::format("hptrace cannot trace here: {}", escape(problem)));
+                                : fmt::format("hptrace does not work here: {}", escape(problem)));
 }
 
 void print_json(Writer& writer, const std::vector<Fact>& facts, const std::vector<ProbeStatus>& probes,
@@ -168,7 +151,7 @@ void print_json(Writer& writer, const std::vector<Fact>& facts, const std::vecto
 int run_doctor(const DoctorOptions& options) {
     const std::vector<Fact> facts{kernel_fact(), btf_fact(), lockdown_fact(), capability_fact(), paranoid_fact()};
     const auto probes = Capture::probe(ProbeChoice::automatic);
-    const auto problem = obstacle(facts, probes);
+    const auto problem = obstacle();
     Writer writer(STDOUT_FILENO);
     (options.json ? print_json : print_text)(writer, facts, probes, problem);
     return finish(writer, problem.empty() ? exit_clean : exit_failure);

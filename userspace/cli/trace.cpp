@@ -114,13 +114,18 @@ private:
     void report_probes() {
         std::set<std::string> said;
         for (const auto& probe : capture_->probes()) {
-            const bool decides = probe.subsystem == "nf_nat" || probe.subsystem == "ip_vs";
-            if (!decides || probe.mode != ProbeMode::none || !said.insert(probe.subsystem).second) {
+            if (probe.mode != ProbeMode::none || attached(probe) || probe.purpose == ProbePurpose::commit ||
+                !said.insert(probe.subsystem).second) {
                 continue;
             }
-            if (!probe.present) {
+            if (probe.purpose == ProbePurpose::change) {
+                if (probe.present) {
+                    note(fmt::format("changes of {} are not noticed at once: {}", probe.subsystem,
+                                     probe.why_not_better));
+                }
+            } else if (!probe.present) {
                 note(fmt::format("{} is not loaded: it rewrites nothing now, and is not traced", probe.subsystem));
-            } else if (!sees(probe.subsystem)) {
+            } else {
                 incomplete_ = true;
                 note(fmt::format("{} is not traced: {}", probe.subsystem, probe.why_not_better));
             }
@@ -130,9 +135,11 @@ private:
         }
     }
 
-    [[nodiscard]] bool sees(const std::string& subsystem) const {
+    // Does another function of the same subsystem serve the purpose?
+    [[nodiscard]] bool attached(const ProbeStatus& wanted) const {
         return std::ranges::any_of(capture_->probes(), [&](const ProbeStatus& probe) {
-            return probe.subsystem == subsystem && probe.mode != ProbeMode::none;
+            return probe.subsystem == wanted.subsystem && probe.purpose == wanted.purpose &&
+                   probe.mode != ProbeMode::none;
         });
     }
 
@@ -191,9 +198,11 @@ private:
     }
 
     [[nodiscard]] bool done() const {
-        return stopped_ || !writer_.ok() || (options_.count && shown_ >= *options_.count) ||
-               (options_.duration && Clock::now() - started_ >= *options_.duration);
+        return stopped_ || enough() || (options_.duration && Clock::now() - started_ >= *options_.duration);
     }
+
+    // Nothing more can or should be shown.
+    [[nodiscard]] bool enough() const { return !writer_.ok() || (options_.count && shown_ >= *options_.count); }
 
     // The command is the user's: it belongs where the user is, not where --netns took hptrace.
     bool start_command() {
@@ -231,7 +240,8 @@ private:
     }
 
     void take(const Connection& connection) {
-        if (done()) {
+        // A signal and the time limit end the waiting: what was decided before is judged all the same.
+        if (enough()) {
             return;
         }
         // It was in conntrack already when that was read.

@@ -83,6 +83,13 @@ bool matches(const Filter& filter, const Service& service, const HostPortRule& r
            (!filter.dest || !service.ip || filter.dest->contains(*service.ip) || filter.dest->contains(rule.target.ip));
 }
 
+std::string hooks_text(const Service& service, const HostPortRule& rule) {
+    return service.backend && *service.backend != rule.backend
+               ? fmt::format("whose nat hook was registered last, that of {} or of {}: the rules do not show it",
+                             to_string(rule.backend), to_string(*service.backend))
+               : "which nat hook was registered last: the rules do not show it";
+}
+
 // Who wins, as far as the rules show it. Rows of the reason codes: see hijack_reason().
 void predict(Conflict& conflict, const NodeState& state) {
     const auto& service = conflict.service;
@@ -99,13 +106,13 @@ void predict(Conflict& conflict, const NodeState& state) {
         case ReasonCode::hook_order:
         case ReasonCode::no_local_check:
             conflict.winner = service.proxy == ServiceProxy::ipvs ? Winner::hostport : Winner::depends;
-            conflict.depends_on = "which nat hook was registered last: the rules do not show it";
+            conflict.depends_on = hooks_text(service, rule);
             break;
         case ReasonCode::etp_local:
             conflict.winner = Winner::depends;
             conflict.depends_on = "whether this node has an endpoint (externalTrafficPolicy Local)";
             if (!same_table(service, rule)) {
-                conflict.depends_on += ", and which nat hook was registered last";
+                conflict.depends_on += " and " + hooks_text(service, rule);
             }
             break;
         case ReasonCode::lb_source_ranges:

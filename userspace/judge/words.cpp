@@ -9,14 +9,10 @@ namespace hptrace {
 
 namespace {
 
-std::string_view any_address(const Service& service) {
-    return service.kind == ServiceKind::node_port ? "a NodePort" : "it";
-}
-
 // "10.96.0.10 is local (kube-ipvs0)".
 std::string locality(const std::optional<Address>& destination, const Service& service, const NodeState& state) {
     if (!destination) {
-        return fmt::format("{} is taken on every address of this node", any_address(service));
+        return fmt::format("port {} is taken on every address of this node", service.port);
     }
     const auto* local = state.find_local(*destination);
     return local != nullptr ? fmt::format("{} is local ({})", to_string(*destination), local->device)
@@ -176,8 +172,10 @@ std::string reason_text(ReasonCode code, const Service& service, const HostPortR
             return fmt::format("{}; the client is outside loadBalancerSourceRanges: KUBE-FW lets it pass to {}", where,
                                entry_of(rule));
         case ReasonCode::hook_order:
-            return fmt::format("{}; {} and kube-proxy's {} both take it: the nat hook registered last runs first",
-                               where, table_of(rule), service.backend ? to_string(*service.backend) : "rules");
+            return fmt::format(
+                "{}; both the HostPort rule ({}) and kube-proxy's ({}) match: the nat hook registered last "
+                "runs first",
+                where, table_of(rule), service.backend ? to_string(*service.backend) : "rules");
         case ReasonCode::not_served_here:
             return service.kind == ServiceKind::health_check_node_port
                        ? fmt::format("{}; kube-proxy answers health checks from a socket, nat comes before it", where)

@@ -103,8 +103,9 @@ public:
             writer_.line(
                 fmt::format("{} #{}  {} is taken by {}", paint("CONFLICT", Paint::alarm), number, what, taker));
         } else if (conflict.winner == Winner::depends) {
-            writer_.line(fmt::format("{} #{}  {} may be taken by {}: it depends on {}", paint("POSSIBLE", Paint::doubt),
-                                     number, what, taker, conflict.depends_on));
+            writer_.line(
+                fmt::format("{} #{}  {} may be taken by {}", paint("POSSIBLE", Paint::doubt), number, what, taker));
+            writer_.line(fmt::format("  depends on {}", conflict.depends_on));
         }
     }
 

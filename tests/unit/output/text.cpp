@@ -184,11 +184,15 @@ TEST_CASE("conflicts are said as surely as they are known") {
     leaked.sandboxes.clear();
     terminal.output->conflict(conflict(leaked));
     const auto lines = terminal.paper.lines();
-    REQUIRE(lines.size() == 2);
+    REQUIRE(lines.size() == 3);
     CHECK(lines[0] ==
           "POSSIBLE #1  *:30306/tcp (NodePort default/mysql-a:mysql) may be taken by hostPort 30306 of "
-          "default/mysql-b-0: it depends on which nat hook was registered last: the rules do not show it");
+          "default/mysql-b-0");
     CHECK(lines[1] ==
+          "  depends on whose nat hook was registered last, that of iptables-nft or of iptables-legacy: the rules do "
+          "not show "
+          "it");
+    CHECK(lines[2] ==
           "CONFLICT #2  10.96.0.10:3306/tcp (ClusterIP) is taken by a left over hostPort 3306 of sandbox bbbbbbbbbbbb");
 }
 
