@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of tests/kube/run that runs in the virtual machine (or, with --host, beside it); see there."""
+"""The part of tests/kube/run that runs in the virtual machine (or, with --kernel host, beside it); see there."""
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,15 +44,17 @@ def main():
     parser.add_argument("--version", required=True)
     parser.add_argument("--case", action="append", default=[])
     parser.add_argument("--many", action="store_true")
-    parser.add_argument("--host", action="store_true")
+    parser.add_argument("--kernel", required=True, help="what the machine was started with, or host")
     parser.add_argument("--hptrace", default="")
     parser.add_argument("modes", nargs="+")
     options = parser.parse_args()
-    if not options.host:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of `finally`: no process stays
+    host = options.kernel == "host"
+    if not host:
         prepare()
     private_mounts("/var/lib/cni", "/run/netns")
-    setting = Setting(options.programs, options.version, ("127.0.0.1" if options.host else HOST, services.API_PORT),
-                      os.environ["HPTRACE_OUT"], options.hptrace)
+    setting = Setting(options.programs, options.version, ("127.0.0.1" if host else HOST, services.API_PORT),
+                      os.environ["HPTRACE_OUT"], options.kernel, options.hptrace)
     failed = []
     for mode in options.modes:
         for run in runs(setting, mode, options):

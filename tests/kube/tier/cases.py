@@ -43,6 +43,7 @@ class Setting:
     version: str
     apiserver: tuple
     out: str
+    kernel: str  # as given to tests/kube/run
     hptrace: str = ""
 
     def built(self, name):
@@ -131,7 +132,8 @@ class CaseRun:
             "etcd": self.setting.built("etcd"), "cni_plugins": self.setting.built("cni"),
             "kernel": platform.release(), "mode": self.mode, "case": asdict(self.case),
             "kube_proxy": {"configuration": proxy.configuration},
-            "command": f"tests/kube/run --version {self.setting.version} --case {self.case.name} --dumps {self.mode}",
+            "command": f"tests/kube/run --version {self.setting.version} --kernel {self.setting.kernel}"
+                       f" --case {self.case.name} --dumps {self.mode}",
             "cluster": "kube-cluster.json", "dumped_after": "hostport", "phases": self._phases}
         rows = [{"service": service, "kind": kind, "protocol": protocol, "ip": address, "port": port, "answered": row}
                 for (service, kind, protocol, address, port), row in self._rows.items()]
