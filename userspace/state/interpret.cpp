@@ -13,20 +13,25 @@ namespace {
 
 // Position of the first rule that jumps to a chain `wanted` accepts; -1: none.
 template <class Wanted>
-int position(const Chain* chain, Wanted wanted) {
-    if (chain == nullptr) {
-        return -1;
-    }
-    const auto found = std::ranges::find_if(chain->rules, [&](const Rule& rule) {
+int position(const Chain& chain, Wanted wanted) {
+    const auto found = std::ranges::find_if(chain.rules, [&](const Rule& rule) {
         return (rule.target.kind == TargetKind::jump || rule.target.kind == TargetKind::go_to) &&
                wanted(rule.target.name);
     });
-    return found == chain->rules.end() ? -1 : static_cast<int>(found - chain->rules.begin());
+    return found == chain.rules.end() ? -1 : static_cast<int>(found - chain.rules.begin());
 }
 
 JumpOrder jump_order(const Chain* chain) {
-    return {position(chain, [](std::string_view name) { return name == "KUBE-SERVICES"; }),
-            position(chain, [](std::string_view name) { return producer_of_entry_chain(name).has_value(); })};
+    if (chain == nullptr) {
+        return {};
+    }
+    JumpOrder order{position(*chain, [](std::string_view name) { return name == "KUBE-SERVICES"; }),
+                    position(*chain, [](std::string_view name) { return name == "CNI-HOSTPORT-DNAT"; })};
+    if (order.hostport == -1) {  // of several producers portmap is the one Kubernetes uses
+        order.hostport =
+            position(*chain, [](std::string_view name) { return producer_of_entry_chain(name).has_value(); });
+    }
+    return order;
 }
 
 // acceptIPVSTraffic() of kube-proxy's ipvs proxier: -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT.
@@ -102,12 +107,12 @@ void interpret_rules(const std::vector<RuleTable>& tables, NodeState& state) {
             state.nat_tables.push_back(nat_table(view));
         }
     }
-    const auto place = [](const HostPortRule& rule) { return std::tuple(rule.backend, rule.family); };
-    std::ranges::stable_sort(state.hostports, {}, place);
     std::map<std::tuple<Backend, Family>, std::uint32_t> next;
     for (HostPortRule& rule : state.hostports) {
-        rule.order = next[place(rule)]++;
+        rule.order = next[{rule.backend, rule.family}]++;
     }
+    std::ranges::sort(state.hostports, {},
+                      [](const HostPortRule& rule) { return std::tuple(rule.backend, rule.family, rule.order); });
     interpret_services(views, state, unread);
 }
 

@@ -228,6 +228,7 @@ public:
             }
         }
         std::vector<HostPortRule> rules;
+        rules.reserve(leaves_.size());
         for (Leaf& leaf : leaves_) {
             rules.push_back(std::move(leaf.rule));
         }
@@ -287,6 +288,7 @@ private:
                 if (path.producer || view_.jump_of(rule) != nullptr) {
                     unread_.add(view_, chain, rule);
                 }
+                path.conditional = path.conditional || ends_without_nat(rule);
                 continue;
             }
             Path next = path;
@@ -330,25 +332,18 @@ private:
 
     void add_leaf(const Chain& chain, const Rule& rule, const Path& path) {
         const Target& target = rule.target;
-        if (!target.to || target.to->ip.is_unspecified() || target.to_last || !path.protocol || !path.ports) {
+        if (!target.to || target.to->ip.is_unspecified() || target.to_last || !path.protocol || !path.ports ||
+            !path.producer) {
             unread_.add(view_, chain, rule);
             return;
         }
         if (path.family && *path.family != target.to->ip.family) {
             return;
         }
-        for (const PortRange& range : *path.ports) {
-            HostPortRule hostport = describe(chain, rule, path);
-            hostport.port = range;
-            merge({&rule, path.entry_rule, std::move(hostport)});
-        }
-    }
-
-    HostPortRule describe(const Chain& chain, const Rule& rule, const Path& path) const {
         HostPortRule hostport;
         hostport.producer = *path.producer;
         hostport.backend = view_.table().backend;
-        hostport.family = rule.target.to->ip.family;
+        hostport.family = target.to->ip.family;
         hostport.table = view_.table().name;
         hostport.chain = chain.name;
         hostport.entry_chain = path.entry_chain == nullptr ? chain.name : path.entry_chain->name;
@@ -361,15 +356,21 @@ private:
         hostport.in_prerouting = !output_;
         hostport.in_output = output_;
         hostport.conditional = path.conditional;
-        hostport.target = *rule.target.to;
-        if (!view_.is_xtables() && *path.producer == Producer::portmap) {
-            hostport.container_id = rule.comment;  // pkg portmap_nftables.go: the bare id
-        } else {
-            Owner owner = parse_comment(path.entry_rule == nullptr ? rule.comment : path.entry_rule->comment);
-            hostport.network = std::move(owner.network);
-            hostport.container_id = std::move(owner.container_id);
+        hostport.target = *target.to;
+        Owner owner = owner_of(rule, path);
+        hostport.network = std::move(owner.network);
+        hostport.container_id = std::move(owner.container_id);
+        for (const PortRange& range : *path.ports) {
+            hostport.port = range;
+            merge({&rule, path.entry_rule, hostport});
         }
-        return hostport;
+    }
+
+    [[nodiscard]] Owner owner_of(const Rule& rule, const Path& path) const {
+        if (!view_.is_xtables() && path.producer == Producer::portmap) {
+            return {{}, rule.comment};  // portmap_nftables.go: the bare container id
+        }
+        return parse_comment(path.entry_rule == nullptr ? rule.comment : path.entry_rule->comment);
     }
 
     // A rule reached from both hooks, or twice from one, is one rule.

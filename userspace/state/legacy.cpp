@@ -223,7 +223,7 @@ private:
         if (table_.chains.empty()) {
             return malformed(offset, "a rule stands before every chain").error();
         }
-        if (name == XT_STANDARD_TARGET) {
+        if (name.empty()) {  // XT_STANDARD_TARGET
             if (size < sizeof(xt_standard_target)) {
                 return malformed(offset, "a verdict is cut off").error();
             }

@@ -63,7 +63,7 @@ private:
     void load(const nftnl_expr& expression, std::uint16_t register_attribute, Operand operand) {
         registers_.store(number(expression, register_attribute), std::move(operand));
     }
-    const Operand& source(const nftnl_expr& expression, std::uint16_t register_attribute) const {
+    [[nodiscard]] const Operand& source(const nftnl_expr& expression, std::uint16_t register_attribute) const {
         return registers_.at(number(expression, register_attribute));
     }
 
