@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <fstream>
 #include <map>
 #include <span>
@@ -257,22 +256,23 @@ private:
     std::vector<Attempt> probes_;
 };
 
+// The subsystem's changes are counted: all of its functions are probed.
+bool counts_changes(const std::vector<ProbeStatus>& probes, std::string_view subsystem) {
+    return std::ranges::none_of(probes, [&](const ProbeStatus& probe) {
+        return probe.purpose == ProbePurpose::change && probe.subsystem == subsystem && probe.mode == ProbeMode::none;
+    });
+}
+
 std::uint32_t tracked(const std::vector<ProbeStatus>& probes) {
-    static constexpr std::array<std::pair<std::string_view, hptrace_source>, 3> sources{{
-        {"x_tables", HPTRACE_SOURCE_XTABLES},
-        {"nf_tables", HPTRACE_SOURCE_NFTABLES},
-        {"ip_vs", HPTRACE_SOURCE_IPVS},
-    }};
     std::uint32_t bits = 0;
-    for (const auto& [subsystem, source] : sources) {
-        const auto counts = [&](const ProbeStatus& probe) {
-            return probe.purpose != ProbePurpose::change || probe.subsystem != subsystem ||
-                   probe.mode != ProbeMode::none;
-        };
-        if (std::ranges::all_of(probes, counts)) {
+    const auto add = [&](std::string_view subsystem, hptrace_source source) {
+        if (counts_changes(probes, subsystem)) {
             bits |= 1U << static_cast<unsigned>(source);
         }
-    }
+    };
+    add("x_tables", HPTRACE_SOURCE_XTABLES);
+    add("nf_tables", HPTRACE_SOURCE_NFTABLES);
+    add("ip_vs", HPTRACE_SOURCE_IPVS);
     return bits;
 }
 

@@ -35,8 +35,10 @@ bpf_link* attach_kprobe(const bpf_program* program) {
     const std::string_view section = bpf_program__section_name(program);
     const auto slash = section.find('/');
     const std::string function(section.substr(slash + 1));
-    LIBBPF_OPTS(bpf_kprobe_opts, options, .retprobe = section.starts_with("kretprobe"),
-                .attach_mode = PROBE_ATTACH_MODE_LINK);
+    bpf_kprobe_opts options{};
+    options.sz = sizeof(options);
+    options.retprobe = section.starts_with("kretprobe");
+    options.attach_mode = PROBE_ATTACH_MODE_LINK;
     auto* link = bpf_program__attach_kprobe_opts(program, function.c_str(), &options);
     if (link == nullptr && errno == ENOTSUP) {
         options.attach_mode = PROBE_ATTACH_MODE_PERF;

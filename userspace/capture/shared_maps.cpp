@@ -15,7 +15,9 @@ namespace {
 
 Result<Fd> create_map(bpf_map_type type, const char* name, std::uint32_t key, std::uint32_t value,
                       std::uint32_t entries, std::uint32_t flags = 0) {
-    LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = flags);
+    bpf_map_create_opts options{};
+    options.sz = sizeof(options);
+    options.map_flags = flags;
     const int fd = bpf_map_create(type, name, key, value, entries, &options);
     if (fd < 0) {
         return system_error(std::string("cannot create the BPF map ") + name, -fd);
