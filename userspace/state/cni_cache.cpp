@@ -227,8 +227,8 @@ CniCache read_cni_cache(const std::filesystem::path& folder) {
         auto file = read_file(entry->path());
         if (!file) {
             problems.push_back(describe(file.error()));
-        } else if (*file) {
-            files.push_back(**std::move(file));
+        } else if (auto& content = *file) {
+            files.push_back(*std::move(content));
         }
     }
     if (error) {

@@ -8,7 +8,6 @@
 #include <linux/netfilter/nfnetlink_conntrack.h>
 
 #include <charconv>
-#include <ctime>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -16,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/clock.hpp"
 #include "state/netns.hpp"
 #include "state/presence.hpp"
 #include "state/reader.hpp"
@@ -59,8 +59,8 @@ Result<std::vector<ConntrackEntry>> dump_conntrack() {
         if (!entry) {
             return std::unexpected(entry.error());
         }
-        if (*entry) {
-            entries.push_back(**entry);
+        if (const auto& found = *entry) {
+            entries.push_back(*found);
         }
         return {};
     });
@@ -161,12 +161,6 @@ Result<IpvsConnections> read_ipvs_connections() {
     return text ? parse_ipvs_connections(text) : IpvsConnections{};
 }
 
-std::uint64_t boot_time() {
-    timespec now{};
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
-}
-
 }  // namespace
 
 Result<std::optional<ConntrackEntry>> parse_conntrack(const Message& message) {
@@ -214,8 +208,8 @@ Result<std::vector<ConntrackEntry>> parse_conntrack_text(std::istream& text) {
         if (!entry) {
             return std::unexpected(entry.error());
         }
-        if (*entry) {
-            entries.push_back(**entry);
+        if (const auto& found = *entry) {
+            entries.push_back(*found);
         }
     }
     return entries;
@@ -285,7 +279,7 @@ Result<std::vector<Connection>> read_existing_connections() {
     if (!ipvs) {
         return std::unexpected(ipvs.error());
     }
-    const auto now = boot_time();
+    const auto now = boot_clock_ns();
     std::vector<Connection> connections;
     for (const auto& entry : *entries) {
         if (auto connection = rewritten_connection(entry, *ipvs)) {

@@ -44,7 +44,7 @@ Result<std::uint8_t> negotiate_protocol(NetlinkSocket& socket) {
     return protocol;
 }
 
-Result<std::vector<IpSet>> list(NetlinkSocket& socket, Request request) {
+Result<std::vector<IpSet>> list(NetlinkSocket& socket, Request& request) {
     std::vector<IpSet> sets;
     const auto listed =
         socket.exchange(request, [&](const Message& message) -> Result<void> { return parse_ipset(message, sets); });
@@ -90,7 +90,7 @@ Result<std::vector<IpSet>> read_once(std::string_view name_prefix) {
     // Names first: other people's sets can have millions of members.
     auto names = ipset_request(IPSET_CMD_LIST, NLM_F_DUMP, *protocol);
     mnl_attr_put_u32(names.header(), IPSET_ATTR_FLAGS, htonl(IPSET_FLAG_LIST_SETNAME));
-    const auto all = list(*socket, std::move(names));
+    const auto all = list(*socket, names);
     if (!all) {
         return std::unexpected(all.error());
     }
@@ -101,7 +101,7 @@ Result<std::vector<IpSet>> read_once(std::string_view name_prefix) {
         }
         auto request = ipset_request(IPSET_CMD_LIST, NLM_F_DUMP, *protocol);
         mnl_attr_put_strz(request.header(), IPSET_ATTR_SETNAME, name.c_str());
-        auto sets = list(*socket, std::move(request));
+        auto sets = list(*socket, request);
         if (sets) {
             std::ranges::move(*sets, std::back_inserter(wanted));
         } else if (sets.error().code != ENOENT) {  // destroyed meanwhile: then it is not there

@@ -90,9 +90,9 @@ Result<void> dump_real_servers(NetlinkSocket& socket, std::uint16_t family_id, V
     });
 }
 
-// Neither a Service nor a hostPort: chosen by a packet mark, or all ports of an address.
-bool is_outside_kubernetes(const VirtualServer& server) {
-    return server.fwmark != 0 || server.address.port == 0 || !protocol_from_number(server.protocol);
+// Nothing: no Service can be like it. It is chosen by a packet mark, or takes all ports of an address.
+std::optional<Protocol> service_protocol(const VirtualServer& server) {
+    return server.fwmark != 0 || server.address.port == 0 ? std::nullopt : protocol_from_number(server.protocol);
 }
 
 Result<std::vector<VirtualServer>> read_once() {
@@ -109,7 +109,7 @@ Result<std::vector<VirtualServer>> read_once() {
         return std::unexpected(servers.error());
     }
     for (auto& server : *servers) {
-        if (is_outside_kubernetes(server)) {
+        if (!service_protocol(server)) {
             continue;
         }
         if (const auto dumped = dump_real_servers(*socket, *family_id, server); !dumped) {
@@ -175,8 +175,8 @@ ServiceKind guess_kind(const DeviceOfAddress& devices, const Address& ip) {
     return of_the_node ? ServiceKind::node_port : ServiceKind::cluster_ip;
 }
 
-void set_kind(Service& service, const std::vector<IpSet>& sets, const DeviceOfAddress& devices) {
-    const Endpoint address{.ip = *service.ip, .port = service.port};
+void set_kind(Service& service, const Endpoint& address, const std::vector<IpSet>& sets,
+              const DeviceOfAddress& devices) {
     for (const auto& kind : kinds_of_sets) {
         const auto* const set = find_set(sets, service.family, kind.name);
         if (set != nullptr && is_member(*set, kind, address, service.protocol)) {
@@ -263,7 +263,8 @@ Result<std::vector<VirtualServer>> read_virtual_servers() {
 void add_ipvs_services(const std::vector<VirtualServer>& servers, const std::vector<IpSet>& sets, NodeState& state) {
     const auto devices = devices_of(state.local_addresses);
     for (const auto& server : servers) {
-        if (is_outside_kubernetes(server)) {
+        const auto protocol = service_protocol(server);
+        if (!protocol) {
             ++state.skipped_virtual_servers;
             continue;
         }
@@ -272,10 +273,10 @@ void add_ipvs_services(const std::vector<VirtualServer>& servers, const std::vec
         service.family = server.family;
         service.ip = server.address.ip;
         service.port = server.address.port;
-        service.protocol = *protocol_from_number(server.protocol);
+        service.protocol = *protocol;
         service.endpoints = server.real_servers;
         service.persistent = server.persistent;
-        set_kind(service, sets, devices);
+        set_kind(service, server.address, sets, devices);
         state.services.push_back(std::move(service));
     }
     add_health_check_ports(sets, state);

@@ -13,7 +13,7 @@ namespace hptrace {
 namespace {
 
 // Larger than any datagram of a dump: the kernel fills at most 32 KiB (netlink_dump, max_recvmsg_len).
-constexpr std::size_t receive_size = 64 * 1024;
+constexpr std::size_t receive_size = 64UL * 1024;
 
 // Errno of an NLMSG_ERROR or NLMSG_DONE message, positive; 0: success; nothing: too short to hold one.
 std::optional<int> status_of(const Message& message) {

@@ -131,7 +131,7 @@ private:
 
     NetlinkSocket(mnl_socket* socket, std::string what) : socket_(socket), what_(std::move(what)) {}
 
-    Error explain(Error error) const;
+    [[nodiscard]] Error explain(Error error) const;
 
     std::unique_ptr<mnl_socket, Close> socket_;
     std::string what_;

@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <array>
-#include <ctime>
 #include <iterator>
 #include <utility>
 
+#include "base/clock.hpp"
 #include "state/addresses.hpp"
 #include "state/cni_cache.hpp"
 #include "state/ipset.hpp"
@@ -22,12 +22,6 @@ namespace {
 
 // How often the node is read again because it changed meanwhile.
 constexpr int attempts = 3;
-
-std::uint64_t boot_time() {
-    timespec now{};
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 std::string host_name() {
     std::array<char, 256> name{};
@@ -64,7 +58,7 @@ std::vector<RuleTable> read_rules(NodeState& state) {
 NodeState read_once(const ReaderOptions& options) {
     NodeState state;
     state.node = host_name();
-    state.boot_ns = boot_time();
+    state.boot_ns = boot_clock_ns();
     state.netns = current_netns_inode().value_or(0);
     const auto changes = [&] { return options.changes ? options.changes() : hptrace_changes{}; };
     state.changes = changes();
