@@ -161,6 +161,9 @@ bool hostport_matches(const NodeState& state, const HostPortRule& rule, const En
     if (rule.family != destination.ip.family || rule.protocol != protocol || !rule.port.contains(destination.port)) {
         return false;
     }
+    if (!(from_node ? rule.in_output : rule.in_prerouting)) {
+        return false;
+    }
     if (rule.host_ip && !rule.host_ip->contains(destination.ip)) {
         return false;
     }

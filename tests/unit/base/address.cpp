@@ -16,8 +16,8 @@ TEST_CASE("addresses and endpoints survive a round trip") {
 }
 
 TEST_CASE("what is no endpoint is refused") {
-    for (const auto* text : {"", ":", "10.0.0.1", "10.0.0.1:", "10.0.0.1:65536", "10.0.0.1:-1", "10.0.0.1:1x", "2001:db8::1:80",
-                             "[10.0.0.1]:80", "[2001:db8::1]", "host:80", "10.0.0.1 :80"}) {
+    for (const auto* text : {"", ":", "10.0.0.1", "10.0.0.1:", "10.0.0.1:65536", "10.0.0.1:-1", "10.0.0.1:1x",
+                             "2001:db8::1:80", "[10.0.0.1]:80", "[2001:db8::1]", "host:80", "10.0.0.1 :80"}) {
         INFO(text);
         CHECK_FALSE(parse_endpoint(text));
     }
@@ -33,7 +33,8 @@ TEST_CASE("prefixes contain what they should") {
     CHECK(parse_prefix("2001:db8::/33")->contains(*parse_address("2001:db8:7fff::1")));
     CHECK_FALSE(parse_prefix("2001:db8::/33")->contains(*parse_address("2001:db8:8000::1")));
     CHECK(parse_prefix("10.0.0.7")->length == 32);
-    for (const auto* text : {"10.0.0.0/33", "2001:db8::/129", "10.0.0.0/", "10.0.0.0/-1", "/8", "10.0.0/8", "10.0.0.0/8x"}) {
+    for (const auto* text :
+         {"10.0.0.0/33", "2001:db8::/129", "10.0.0.0/", "10.0.0.0/-1", "/8", "10.0.0/8", "10.0.0.0/8x"}) {
         INFO(text);
         CHECK_FALSE(parse_prefix(text));
     }

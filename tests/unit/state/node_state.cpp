@@ -154,6 +154,18 @@ TEST_CASE("rules without a local check take forwarded traffic to anywhere", "[no
     CHECK_FALSE(hostport_matches(state, rule, endpoint("8.8.8.8:3306"), Protocol::tcp, true));
 }
 
+TEST_CASE("a rule takes only the traffic of the hooks that lead to it", "[node_state]") {
+    const auto state = node();
+    auto rule = host_port();
+    rule.in_prerouting = false;
+    CHECK_FALSE(hostport_matches(state, rule, endpoint("192.168.0.2:3306"), Protocol::tcp, false));
+    CHECK(hostport_matches(state, rule, endpoint("192.168.0.2:3306"), Protocol::tcp, true));
+    rule.in_prerouting = true;
+    rule.in_output = false;
+    CHECK(hostport_matches(state, rule, endpoint("192.168.0.2:3306"), Protocol::tcp, false));
+    CHECK_FALSE(hostport_matches(state, rule, endpoint("192.168.0.2:3306"), Protocol::tcp, true));
+}
+
 TEST_CASE("names of the contract", "[node_state]") {
     CHECK(to_string(Backend::iptables_nft) == "iptables-nft");
     CHECK(to_string(ServiceKind::cluster_ip) == "ClusterIP");
