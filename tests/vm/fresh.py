@@ -26,7 +26,7 @@ from lib.servers import ask_once  # noqa: E402
 
 COMMANDS = (("doctor",), ("audit",), ("audit", "--json"), ("--existing",), ("--existing", "--json"),
             ("--duration", "1"), ("--duration", "1", "--json"), ("--probe", "kprobe", "--duration", "1"),
-            ("explain", "10.96.0.10:3306"), ("--version",), ("--help",))
+            ("--version",), ("--help",))
 WATCHED_MODULES = ("nf_nat", "nf_conntrack", "ip_vs", "nf_tables", "ip_tables", "ip6_tables", "ip_set", "x_tables",
                    "nf_conntrack_netlink", "nfnetlink")
 
@@ -212,17 +212,28 @@ class Fresh:
             problems.append("stderr does not speak of BTF")
         self.verdict("refused", "no BTF", program, problems)
 
-    def lockdown(self):
-        """Last: it cannot be undone before the next boot."""
+    def lockdown(self, cluster):
+        """Kernel lockdown refuses kprobes and reading kernel memory. hptrace traces all the same or says what forbids
+        it. Last: it cannot be undone before the next boot."""
         subprocess.run(["mount", "-t", "securityfs", "none", "/sys/kernel/security"], check=False,
                        stderr=subprocess.DEVNULL)
         with open("/sys/kernel/security/lockdown", "w", encoding="ascii") as file:
             file.write("confidentiality")
-        program = hptrace.run(self.here, self.binary, "--port", "3306", "--duration", "1")
-        problems = [] if program.status == 1 else [f"exit status {program.status}, not 1"]
-        if "lockdown" not in "\n".join(program.stderr).lower():
-            problems.append("stderr does not speak of lockdown")
-        self.verdict("refused", "kernel lockdown", program, problems)
+        for probe in ("fexit", "kprobe"):
+            problems = []
+            program = hptrace.Hptrace(cluster.node, self.binary, "--port", "3306", "--json", "--probe", probe)
+            if program.wait_tracing():
+                _, local = ask_once(cluster.client, "tcp", MYSQL.address[4], 3306)
+                program.status = program.stop()
+                seen = [record.get("verdict") for record in program.records("connection")
+                        if record["client"]["port"] == local[1]]
+                if seen != ["hijacked"]:
+                    problems.append(f"it says it traces, but saw {seen}")
+            else:
+                program.status = program.stop()
+                if program.status != 1 or "lockdown" not in "\n".join(program.stderr):
+                    problems.append("neither traces nor speaks of lockdown")
+            self.verdict("kernel lockdown", probe, program, problems)
 
     def verdict(self, what, case, program, problems):
         if any("terminate called" in line or "Sanitizer" in line for line in program.stderr):
@@ -244,7 +255,7 @@ class Fresh:
         self.stdout_unusable(incident.cluster.node)
         self.leaves_nothing(incident.cluster.node)
         self.no_btf()
-        self.lockdown()
+        self.lockdown(incident.cluster)
 
 
 def main():
