@@ -25,7 +25,9 @@ std::optional<T> parse_number(std::string_view text, unsigned max) {
 
 }  // namespace
 
-int to_af(Family family) { return family == Family::ipv4 ? AF_INET : AF_INET6; }
+int to_af(Family family) {
+    return family == Family::ipv4 ? AF_INET : AF_INET6;
+}
 
 std::optional<Family> family_from_af(int af) {
     switch (af) {
@@ -143,7 +145,9 @@ std::optional<Prefix> parse_prefix(std::string_view text) {
     return Prefix{*address, *length};
 }
 
-std::string to_string(const Prefix& prefix) { return fmt::format("{}/{}", to_string(prefix.address), prefix.length); }
+std::string to_string(const Prefix& prefix) {
+    return fmt::format("{}/{}", to_string(prefix.address), prefix.length);
+}
 
 std::string to_string(const Endpoint& endpoint) {
     return endpoint.ip.family == Family::ipv4 ? fmt::format("{}:{}", to_string(endpoint.ip), endpoint.port)
@@ -173,7 +177,8 @@ std::optional<Endpoint> parse_endpoint(std::string_view text) {
 std::size_t std::hash<hptrace::Address>::operator()(const hptrace::Address& address) const noexcept {
     std::array<std::uint64_t, 2> words{};
     std::memcpy(words.data(), address.bytes.data(), sizeof(words));
-    return std::hash<std::uint64_t>{}(words[0] * 0x9e3779b97f4a7c15U ^ words[1]) ^ static_cast<std::size_t>(address.family);
+    return std::hash<std::uint64_t>{}(words[0] * 0x9e3779b97f4a7c15U ^ words[1]) ^
+           static_cast<std::size_t>(address.family);
 }
 
 std::size_t std::hash<hptrace::Endpoint>::operator()(const hptrace::Endpoint& endpoint) const noexcept {

@@ -22,7 +22,7 @@ std::optional<Family> family_from_af(int af);
 // IANA protocol numbers of the protocols a Service or a hostPort can have.
 enum class Protocol : std::uint8_t { tcp = 6, udp = 17, sctp = 132 };
 
-std::string_view to_string(Protocol protocol);  // "tcp", "udp", "sctp"
+std::string_view to_string(Protocol protocol);                  // "tcp", "udp", "sctp"
 std::optional<Protocol> parse_protocol(std::string_view text);  // case-insensitive
 std::optional<Protocol> protocol_from_number(std::uint8_t number);
 

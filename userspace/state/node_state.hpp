@@ -71,8 +71,8 @@ struct HostPortRule {
     std::vector<Prefix> not_destinations;  // conditions: ! -d
     bool local_only = true;                // reached only for addresses of the local table (addrtype LOCAL, fib local)
     bool local_only_output = true;         // the same for traffic of the node itself
-    bool in_prerouting = true;           // reached from PREROUTING; else only by traffic of the node itself
-    bool in_output = true;               // reached from OUTPUT
+    bool in_prerouting = true;             // reached from PREROUTING; else only by traffic of the node itself
+    bool in_output = true;                 // reached from OUTPUT
     bool conditional = false;              // other matches this program does not evaluate stand before it
     Endpoint target;                       // DNAT destination; port 0: unchanged
     std::string network;                   // CNI network name, from the entry comment
