@@ -281,8 +281,12 @@ Result<std::vector<Connection>> read_existing_connections() {
     }
     const auto now = boot_clock_ns();
     std::vector<Connection> connections;
+    // A dump across a resize of the table can hold an entry twice (ctnetlink_dump_table).
+    std::set<std::tuple<std::uint16_t, Protocol, Endpoint, Endpoint>> seen;
     for (const auto& entry : *entries) {
-        if (auto connection = rewritten_connection(entry, *ipvs)) {
+        auto connection = rewritten_connection(entry, *ipvs);
+        if (connection &&
+            seen.emplace(connection->zone, connection->protocol, connection->client, connection->original).second) {
             connection->netns = *netns;
             connection->boot_ns = now;
             connections.push_back(*std::move(connection));

@@ -279,9 +279,12 @@ void add_ipvs_services(const std::vector<VirtualServer>& servers, const std::vec
         set_kind(service, server.address, sets, devices);
         state.services.push_back(std::move(service));
     }
-    add_health_check_ports(sets, state);
     if (state.proxy == ProxyMode::none && !servers.empty()) {
         state.proxy = sets.empty() ? ProxyMode::other_ipvs : ProxyMode::ipvs;
+    }
+    // Sets stay behind when kube-proxy is switched to another mode.
+    if (state.proxy == ProxyMode::ipvs) {
+        add_health_check_ports(sets, state);
     }
 }
 
