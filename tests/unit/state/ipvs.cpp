@@ -213,4 +213,9 @@ TEST_CASE("health check node ports belong to a Service", "[ipvs]") {
     REQUIRE(service);
     CHECK(service->kind == ServiceKind::health_check_node_port);
     CHECK(service->endpoints.empty());
+
+    NodeState left_behind;
+    left_behind.proxy = ProxyMode::iptables;
+    add_ipvs_services({}, sets, left_behind);
+    CHECK(left_behind.services.empty());
 }

@@ -45,13 +45,15 @@ struct BeforeAndAfter {
     std::string before;
     std::string after;
     NodeStatePtr state;
+    bool connections_read = false;
 };
 
 BeforeAndAfter read_everything() {
     BeforeAndAfter seen;
     seen.before = shown_by_the_node();
     seen.state = read_node_state({.cni_results = "/no/such/folder", .changes = {}});
-    static_cast<void>(read_existing_connections());
+    const auto existing = read_existing_connections();
+    seen.connections_read = existing.has_value();
     seen.after = shown_by_the_node();
     return seen;
 }
@@ -67,6 +69,7 @@ TEST_CASE("reading an untouched namespace leaves it untouched", "[reader]") {
     CHECK(seen.before == seen.after);
     CHECK(seen.before.find("nat") == std::string::npos);
     CHECK(seen.state->all_sources_read());
+    CHECK(seen.connections_read);
     for (const auto* const name : {"iptables-legacy", "ip6tables-legacy", "nf_tables", "ip_vs", "ipset", "cni"}) {
         INFO(name);
         CHECK(source(seen.state, name) == SourceState::unused);
