@@ -82,7 +82,7 @@ HPTRACE_ASSERT(sizeof(struct hptrace_end) == 20, "hptrace_end layout");
 struct hptrace_decision {
 	struct hptrace_header header;
 	__u64 ct;	/* address of the nf_conn: joins records of one decision, never a lasting id; 0 for ip_vs */
-	__u64 rule_ptr; /* xtables DNAT: the rule's targinfo, valid under header.changes only */
+	__u64 rule_ptr; /* xtables DNAT: the rule's targinfo, under header.changes only; else no rule's */
 	struct hptrace_end client;    /* original tuple, source */
 	struct hptrace_end original;  /* original tuple, destination */
 	struct hptrace_end rewritten; /* reply tuple, source: the new destination */
