@@ -95,8 +95,8 @@ class KubeProxy:
         with open(f"{folder}/kube-proxy.json", "w", encoding="ascii") as file:
             json.dump(self.configuration, file, indent=1)
 
-    def start(self, limit=300):
-        """Returns the seconds it took."""
+    def start(self, limit=900):
+        """Returns the seconds it took. (In ipvs mode it runs ipset for each entry: minutes on a busy emulated machine.)"""
         begin = time.monotonic()
         self._log = open(f"{self._folder}/kube-proxy.log", "a", encoding="utf-8")
         with self._namespace:
