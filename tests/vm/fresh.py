@@ -176,7 +176,7 @@ class Fresh:
 
     def leaves_nothing(self, node):
         for probe in ("fexit", "kprobe"):
-            for signal_name, number in (("SIGKILL", 9), ("SIGTERM", 15), ("SIGINT", 2)):
+            for signal_name, number in (("SIGKILL", 9), ("SIGTERM", 15)):
                 before = self.attached()
                 program = hptrace.Hptrace(node, self.binary, "--port", "3306", "--probe", probe)
                 problems = [] if program.wait_tracing() else ["did not trace"]

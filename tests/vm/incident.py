@@ -115,7 +115,7 @@ class RowTest:
         self.compare(attempts)
         for probe, tracer in self.tracers.items():
             self.check_end(probe, tracer, statuses[probe])
-        if self.tracers:
+        if self.tracers and (self.row.delete or not self.row.cluster_ip):
             self.check_existing()
         if self.report.failures > failures:
             for tracer in self.tracers.values():

@@ -20,7 +20,8 @@ class Hptrace:
                                              stderr=subprocess.PIPE, text=True)
         self.pid = self._process.pid
         self.stdout, self.stderr = [], []
-        self._tracing = threading.Event()
+        self._tracing = False
+        self._answered = threading.Event()  # it traces, or it ended
         self._threads = [threading.Thread(target=self._collect, args=arguments, daemon=True)
                          for arguments in ((self._process.stdout, self.stdout), (self._process.stderr, self.stderr))]
         for thread in self._threads:
@@ -28,7 +29,7 @@ class Hptrace:
 
     def wait_tracing(self):
         """True once every probe is attached; False if it ended, or took too long, before that."""
-        return self._tracing.wait(self.start_limit) and self._process.poll() is None
+        return self._answered.wait(self.start_limit) and self._tracing
 
     def stop(self, signal_number=signal.SIGINT):
         if self._process.poll() is None:
@@ -58,9 +59,10 @@ class Hptrace:
         for line in stream:
             lines.append(line.rstrip("\n"))
             if lines is self.stderr and line.startswith("hptrace: tracing"):
-                self._tracing.set()
+                self._tracing = True
+                self._answered.set()
         if lines is self.stderr:
-            self._tracing.set()  # ended: wake whoever waits
+            self._answered.set()
 
 
 def run(namespace, binary, *arguments, limit=90):
