@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <memory>
 
 namespace hptrace {
 
@@ -15,8 +16,9 @@ namespace {
 template <class T>
 std::optional<T> parse_number(std::string_view text, unsigned max) {
     unsigned value = 0;
-    const auto* end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data(), end, value);
+    const auto* begin = std::to_address(text.begin());
+    const auto* end = std::to_address(text.end());
+    const auto [rest, error] = std::from_chars(begin, end, value);
     if (error != std::errc{} || rest != end || text.empty() || value > max) {
         return std::nullopt;
     }

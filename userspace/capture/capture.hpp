@@ -31,8 +31,8 @@ struct ProbeStatus {
     std::string subsystem;  // "nf_nat", "ip_vs", "x_tables", "nf_tables"
     std::string function;   // kernel function, e.g. "nf_nat_setup_info"
     ProbeMode mode = ProbeMode::none;
-    bool present = false;          // the subsystem is loaded or built in
-    std::string why_not_better{};  // why better modes were refused; empty if the best allowed one works
+    bool present = false;        // the subsystem is loaded or built in
+    std::string why_not_better;  // why better modes were refused; empty if the best allowed one works
 };
 
 // Losses and totals since the start; see enum hptrace_counter.
@@ -69,6 +69,8 @@ public:
 
     Capture(Capture&&) noexcept;
     Capture& operator=(Capture&&) noexcept;
+    Capture(const Capture&) = delete;
+    Capture& operator=(const Capture&) = delete;
     ~Capture();  // detaches
 
     // The mode nf_nat decisions (else ip_vs ones) are seen with.

@@ -12,6 +12,8 @@ public:
     LibbpfLog();
     LibbpfLog(const LibbpfLog&) = delete;
     LibbpfLog& operator=(const LibbpfLog&) = delete;
+    LibbpfLog(LibbpfLog&&) = delete;
+    LibbpfLog& operator=(LibbpfLog&&) = delete;
     ~LibbpfLog();
 
     // The line that says most about the failure; empty if there was none.

@@ -18,6 +18,8 @@ public:
 
     SharedMaps(SharedMaps&& other) noexcept;
     SharedMaps& operator=(SharedMaps&& other) noexcept;
+    SharedMaps(const SharedMaps&) = delete;
+    SharedMaps& operator=(const SharedMaps&) = delete;
     ~SharedMaps();
 
     // The descriptor of the map that bpf/ calls `name`, -1 if it is none of the shared ones.

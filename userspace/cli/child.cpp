@@ -12,6 +12,7 @@ namespace hptrace {
 
 Result<Child> Child::start(const std::vector<std::string>& command) {
     std::vector<char*> arguments;
+    arguments.reserve(command.size() + 1);
     for (const auto& argument : command) {
         arguments.push_back(const_cast<char*>(argument.c_str()));  // posix_spawn does not write to them
     }

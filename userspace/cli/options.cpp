@@ -42,8 +42,9 @@ or something could not be read; 0 none; 2 usage; 1 anything else.
 template <class T>
 std::optional<T> parse_number(std::string_view text) {
     T value{};
-    const auto* end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data(), end, value);
+    const auto* begin = std::to_address(text.begin());
+    const auto* end = std::to_address(text.end());
+    const auto [rest, error] = std::from_chars(begin, end, value);
     if (error != std::errc{} || rest != end || text.empty()) {
         return std::nullopt;
     }
