@@ -243,7 +243,8 @@ private:
     static void refuse(Attempt& attempt, ProbeMode mode, const Error& error) {
         auto& why = attempt.status.why_not_better;
         why += fmt::format("{}{}: {}", why.empty() ? "" : "; ", to_string(mode), describe(error));
-        if (!attempt.refusal) {
+        // What the kernel says to an attempt tells more than that a function is absent.
+        if (!attempt.refusal || (attempt.refusal->code == 0 && error.code != 0)) {
             attempt.refusal =
                 Error{fmt::format("cannot trace {}: {}", attempt.probe->function, error.what), error.code, error.hint};
         }

@@ -65,7 +65,8 @@ std::unexpected<Error> nothing_attached(const Attached& attached) {
                        "run it on a Kubernetes node");
     }
     auto error = *attached.refusal;
-    if (error.code == EPERM || error.code == EACCES) {
+    // Lockdown shows as other errors, too: the helper that reads kernel memory does not exist then.
+    if (error.code == EPERM || error.code == EACCES || forbids_reading_memory()) {
         error.hint = explain_refusal();
     }
     return std::unexpected(std::move(error));

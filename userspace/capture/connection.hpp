@@ -32,10 +32,10 @@ struct Connection {
     // What nf_nat_setup_info got as range. xtables DNAT (both back ends): the rule's targinfo, under `changes` only.
     // Native nft, REDIRECT and NETMAP pass a range on the stack: an address that is no rule's.
     std::optional<std::uint64_t> rule;
-    std::optional<bool> committed;              // did the first packet get through (within 200 ms)? absent: cannot tell
-    std::optional<Process> process;             // only where it is true (local output)
-    bool existing = false;                      // found in conntrack, not seen being made
-    hptrace_changes changes{};                  // change counters at the decision; all zero for existing connections
+    std::optional<bool> committed;   // did the first packet get through (within 200 ms)? absent: cannot tell
+    std::optional<Process> process;  // only where it is true (local output)
+    bool existing = false;           // found in conntrack, not seen being made
+    hptrace_changes changes{};       // change counters at the decision; all zero for existing connections
 };
 
 }  // namespace hptrace

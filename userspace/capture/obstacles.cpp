@@ -49,10 +49,14 @@ std::string lockdown_mode(const std::string& text) {
                : text.substr(open + 1, close - open - 1);
 }
 
-std::string explain_refusal() {
+bool forbids_reading_memory() {
     std::ifstream file("/sys/kernel/security/lockdown");
     const std::string text{std::istreambuf_iterator<char>(file), {}};
-    if (lockdown_mode(text) == "confidentiality") {
+    return lockdown_mode(text) == "confidentiality";
+}
+
+std::string explain_refusal() {
+    if (forbids_reading_memory()) {
         return "the kernel is locked down (confidentiality): only fexit probes without reads of kernel memory are "
                "possible";
     }

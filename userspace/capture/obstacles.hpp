@@ -14,6 +14,9 @@ std::optional<Error> find_obstacle();
 // What is likely behind a refusal (EPERM, EACCES) of a process that has the capabilities; empty if nothing is known.
 std::string explain_refusal();
 
+// Kernel lockdown is at "confidentiality" (/sys/kernel/security/lockdown): no kprobes, no reads of kernel memory.
+bool forbids_reading_memory();
+
 // The mode in brackets of /sys/kernel/security/lockdown ("none [integrity] confidentiality"); empty if there is none.
 std::string lockdown_mode(const std::string& text);
 

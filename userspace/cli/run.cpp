@@ -50,7 +50,8 @@ int fail(const Error& error) {
 }
 
 int finish(const Writer& writer, int status) {
-    return writer.error() ? fail(*writer.error()) : status;
+    const auto& error = writer.error();
+    return error ? fail(*error) : status;
 }
 
 int run(std::vector<std::string> arguments) {

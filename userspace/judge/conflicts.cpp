@@ -149,7 +149,7 @@ Conflict make_conflict(const Service& service, const HostPortRule& rule, const N
 
 std::string conflict_id(const Service& service, const HostPortRule& rule) {
     const auto name = fmt::format("{}|{}|{}|{}|{}|{}", to_string(service.protocol),
-                                  is_any_address(service) ? "*" : to_string(*service.ip), service.port,
+                                  service.ip && !is_any_address(service) ? to_string(*service.ip) : "*", service.port,
                                   to_string(rule.backend), rule.chain, to_string(rule.target));
     std::uint32_t hash = 2166136261U;  // FNV-1a
     for (const char c : name) {

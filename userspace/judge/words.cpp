@@ -138,7 +138,7 @@ std::string removal_command(const HostPortRule& rule) {
 
 std::string reason_text(ReasonCode code, const Service& service, const HostPortRule& rule,
                         const std::optional<Address>& destination, const NodeState& state) {
-    const auto where = locality(destination, service, state);
+    auto where = locality(destination, service, state);
     switch (code) {
         case ReasonCode::other_backend: {
             const auto accept = accept_backend(state, service.family, rule.backend);

@@ -26,7 +26,7 @@ std::int64_t clock_offset_now() {
 std::string utc_time(std::int64_t real_ns) {
     const std::time_t seconds = real_ns / second_ns;
     std::tm parts{};
-    gmtime_r(&seconds, &parts);
+    static_cast<void>(gmtime_r(&seconds, &parts));
     return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z", parts.tm_year + 1900, parts.tm_mon + 1,
                        parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, real_ns % second_ns);
 }
@@ -34,7 +34,7 @@ std::string utc_time(std::int64_t real_ns) {
 std::string local_time(std::int64_t real_ns) {
     const std::time_t seconds = real_ns / second_ns;
     std::tm parts{};
-    localtime_r(&seconds, &parts);
+    static_cast<void>(localtime_r(&seconds, &parts));
     return fmt::format("{:02}:{:02}:{:02}.{:03}", parts.tm_hour, parts.tm_min, parts.tm_sec,
                        real_ns % second_ns / 1'000'000);
 }
