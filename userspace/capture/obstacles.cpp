@@ -57,8 +57,8 @@ bool forbids_reading_memory() {
 
 std::string explain_refusal() {
     if (forbids_reading_memory()) {
-        return "the kernel is locked down (confidentiality): only fexit probes without reads of kernel memory are "
-               "possible";
+        return "kernel lockdown (confidentiality) allows only fexit probes that read no kernel memory: leave out "
+               "--probe kprobe";
     }
     return "the kernel refuses tracing programs: a container, a seccomp profile or a security module forbids them";
 }
