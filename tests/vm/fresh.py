@@ -140,7 +140,7 @@ class Fresh:
         KubeProxy(cluster.node, "", (MYSQL, OTHER)).start_ipvs_only()
         self.traces_without("nf_nat", cluster, MYSQL.address[4], 3306, "mysql-a", ("ok", "ip_vs", MYSQL_A[4]))
         cluster.close()
-        subprocess.run(["modprobe", "-r", "ip_vs_rr", "ip_vs"], check=True)
+        self.unload("ip_vs_rr", "ip_vs")
 
         # nf_nat alone: a plain HostPort.
         cluster = Cluster()
@@ -150,6 +150,17 @@ class Fresh:
         self.traces_without("ip_vs", cluster, NODE[4], 3306, "mysql-b", ("hostport", "nf_nat", "10.224.0.222"))
         portmap.delete()
         cluster.close()
+
+    @staticmethod
+    def unload(*names):
+        """The kernel takes a network namespace down some time after its last user; until then modules are in use."""
+        deadline = time.monotonic() + 60
+        command = ["modprobe", "-r", *names]
+        while subprocess.run(command, check=False, capture_output=True).returncode and time.monotonic() < deadline:
+            time.sleep(0.5)
+        left = [name for name in names if name in modules()]
+        if left:
+            raise RuntimeError(f"{' and '.join(left)} cannot be unloaded: in use")
 
     def traces_without(self, module, cluster, address, port, answer, wanted):
         problems = [f"{module} is loaded"] if module in modules() else []
