@@ -149,6 +149,7 @@ public:
         return count;
     }
 
+    [[nodiscard]] bool handed_over(std::uint64_t boot_ns) const { return merger_.handed_over(boot_ns); }
     [[nodiscard]] int descriptor() const { return ring_buffer__epoll_fd(ring_.get()); }
     [[nodiscard]] const Attached& attached() const { return attached_; }
     hptrace_changes changes() { return balance_.observe(maps_.changes(), Clock::now().time_since_epoch()); }
@@ -246,6 +247,9 @@ Result<std::size_t> Capture::poll(std::chrono::milliseconds timeout, const Sink&
 }
 Result<std::size_t> Capture::drain(const Sink& sink) {
     return impl_->drain(sink);
+}
+bool Capture::handed_over(std::uint64_t boot_ns) const {
+    return impl_->handed_over(boot_ns);
 }
 int Capture::descriptor() const {
     return impl_->descriptor();

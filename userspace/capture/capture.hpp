@@ -82,6 +82,9 @@ public:
     // got. EINTR is not an error (0 connections).
     Result<std::size_t> poll(std::chrono::milliseconds timeout, const Sink& sink);
 
+    // Has the sink got every decision made up to then (CLOCK_BOOTTIME, ns) that was there at the last poll()?
+    [[nodiscard]] bool handed_over(std::uint64_t boot_ns) const;
+
     // Hands over everything still held back (decisions waiting for their commit). For the end of a trace.
     Result<std::size_t> drain(const Sink& sink);
 

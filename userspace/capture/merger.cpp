@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "capture/merger.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace hptrace {
@@ -145,6 +146,12 @@ std::size_t Merger::release(std::uint64_t now, const Sink& sink) {
         count += hand_over_front(sink);
     }
     return count;
+}
+
+bool Merger::handed_over(std::uint64_t boot_ns) const {
+    // Records of several processors come almost, not quite, in the order of their times.
+    return std::ranges::none_of(
+        waiting_, [boot_ns](const Waiting& entry) { return entry.connection.boot_ns <= boot_ns && !entry.repeat; });
 }
 
 std::size_t Merger::release_all(const Sink& sink) {

@@ -40,6 +40,8 @@ public:
 
     // Hands over, in order of decision, what need not wait any longer. Returns how many connections.
     std::size_t release(std::uint64_t now, const Sink& sink);
+    // Is none of the decisions made up to then (CLOCK_BOOTTIME, ns) still waiting?
+    [[nodiscard]] bool handed_over(std::uint64_t boot_ns) const;
     // Hands over everything; what has no commit yet leaves that open.
     std::size_t release_all(const Sink& sink);
 

@@ -151,15 +151,40 @@ private:
             note(fmt::format("connections that exist already are not judged: {}", describe(existing.error())));
             return;
         }
+        // What was made since the probes are attached was seen being made, though conntrack has it as well.
+        const auto live = seen_until(existing_end_);
+        std::set<Key> seen;
+        for (const auto& connection : live) {
+            seen.insert(key_of(connection));
+        }
         for (const auto& connection : *existing) {
             if (done()) {
                 return;
             }
-            if (matches(filter_, connection)) {
+            if (matches(filter_, connection) && !seen.contains(key_of(connection))) {
                 existing_.insert(key_of(connection));
                 show(connection);
             }
         }
+        for (const auto& connection : live) {
+            take(connection);
+        }
+    }
+
+    // All connections decided up to then. Waits as long as one of them waits for its commit.
+    std::vector<Connection> seen_until(std::uint64_t boot_ns) {
+        std::vector<Connection> live;
+        if (capture_ == nullptr) {
+            return live;
+        }
+        const auto sink = [&live](Connection&& connection) { live.push_back(std::move(connection)); };
+        do {
+            if (auto result = capture_->poll(10ms, sink); !result) {
+                error_ = result.error();
+                break;
+            }
+        } while (!capture_->handed_over(boot_ns));
+        return live;
     }
 
     void follow() {

@@ -87,8 +87,8 @@ void NodeState::index() {
     for (auto& service : services) {
         std::ranges::sort(service.endpoints);
     }
-    std::ranges::stable_sort(
-        hostports, {}, [](const HostPortRule& rule) { return std::tuple(rule.backend, rule.family, rule.order); });
+    std::ranges::sort(hostports, {},
+                      [](const HostPortRule& rule) { return std::tuple(rule.backend, rule.family, rule.order); });
     by_destination_.clear();
     for (std::size_t i = 0; i < services.size(); ++i) {
         by_destination_.try_emplace({.destination = index_key(services[i]), .protocol = services[i].protocol}, i);
@@ -103,8 +103,8 @@ void NodeState::index() {
             local_prefixes_.push_back(i);
         }
     }
-    std::ranges::stable_sort(local_prefixes_, std::ranges::greater{},
-                             [this](std::size_t i) { return local_addresses[i].prefix.length; });
+    std::ranges::sort(local_prefixes_, std::ranges::greater{},
+                      [this](std::size_t i) { return local_addresses[i].prefix.length; });
     sandbox_by_id_.clear();
     sandbox_by_ip_.clear();
     for (std::size_t i = 0; i < sandboxes.size(); ++i) {

@@ -228,3 +228,26 @@ TEST_CASE("a flood does not make the waiting line grow without end") {
     CHECK(test.release(1) == 3);
     CHECK_FALSE(test.out[0].committed);
 }
+
+TEST_CASE("it is known whether everything decided until then was handed over") {
+    Fixture test;
+    CHECK(test.merger.handed_over(10 * ms));
+    test.merger.take(Fixture::decision(1, 10 * ms));
+    test.merger.take(Fixture::decision(2, 20 * ms, 1001));
+    CHECK(test.merger.handed_over(9 * ms));
+    CHECK_FALSE(test.merger.handed_over(10 * ms));
+    test.merger.take(Fixture::commit(2, 21 * ms, 1001));  // waits for the one before it
+    test.release(30 * ms);
+    CHECK_FALSE(test.merger.handed_over(10 * ms));
+    test.merger.take(Fixture::commit(1, 31 * ms));
+    CHECK(test.release(31 * ms) == 2);
+    CHECK(test.merger.handed_over(20 * ms));
+}
+
+TEST_CASE("a repeat that will never be handed over is not waited for") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 10 * ms));
+    test.release(210 * ms);
+    test.merger.take(Fixture::decision(2, 220 * ms));
+    CHECK(test.merger.handed_over(220 * ms));
+}
