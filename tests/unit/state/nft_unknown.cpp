@@ -39,7 +39,7 @@ void put_rule_with_inner(nlmsghdr* message) {
     mnl_attr_put_strz(message, NFTA_EXPR_NAME, "inner");
     nlattr* data = mnl_attr_nest_start(message, NFTA_EXPR_DATA);
     constexpr std::array<std::uint32_t, 4> fields{0 /* NUM */, 1 /* TYPE: VXLAN */, 0xf /* FLAGS */, 8 /* HDRSIZE */};
-    for (std::uint16_t i = 0; i < fields.size(); ++i) {
+    for (std::size_t i = 0; i < fields.size(); ++i) {
         mnl_attr_put_u32(message, static_cast<std::uint16_t>(i + 1), htonl(fields.at(i)));
     }
     nlattr* inner = mnl_attr_nest_start(message, 5 /* NFTA_INNER_EXPR */);

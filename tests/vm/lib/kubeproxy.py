@@ -77,7 +77,7 @@ class KubeProxy:
                     addresses += [(NODE[family], service.node_port), (NODE_CNI0[family], service.node_port)]
                 for protocol in service.protocols:
                     for address, port in addresses:
-                        server = f"-{protocol[0]} {host_port(address, port)}"
+                        server = f"--{protocol}-service {host_port(address, port)}"
                         lines.append(f"-A {server} -s rr")
                         if service.endpoint:
                             lines.append(f"-a {server} -r {host_port(*service.endpoint[family])} -m -w 1")

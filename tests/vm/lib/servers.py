@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Servers that answer with their own name, over TCP and UDP, IPv4 and IPv6."""
+"""Servers that answer with their own name, over TCP, UDP and (where the kernel has it) SCTP, IPv4 and IPv6."""
 
 import selectors
 import socket
 import threading
+
+# family-independent arguments of socket()
+KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP)}
 
 
 class NameServers:
@@ -16,12 +19,12 @@ class NameServers:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def add(self, namespace, name, port):
-        """Serves `name` on this port of every address of the namespace."""
+    def add(self, namespace, name, port, protocols=("tcp", "udp")):
+        """Serves `name` on this port of every address of the namespace. SCTP: its module must be loaded."""
         for family in (socket.AF_INET, socket.AF_INET6):
-            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            for kind, number in map(KINDS.get, protocols):
                 with namespace:
-                    listener = socket.socket(family, kind)
+                    listener = socket.socket(family, kind, number)
                 if family == socket.AF_INET6:
                     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 listener.bind(("", port))
@@ -76,9 +79,8 @@ class Client:
     def __init__(self, namespace, protocol, address, port):
         self.protocol = protocol
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
         with namespace:
-            self._socket = socket.socket(family, kind)
+            self._socket = socket.socket(family, *KINDS[protocol])
         self._socket.settimeout(self.timeout)
         self.local = ("", 0)
         self.remote = (address, port)
