@@ -40,6 +40,13 @@ std::string_view trim(std::string_view text) {
     return first == std::string_view::npos ? std::string_view{} : text.substr(first, last - first + 1);
 }
 
+// That loading failed is known, and the errno says as much as libbpf does. Its guess at the cause of EPERM is about
+// kernels before 5.11, where the limit is lifted anyway.
+bool says_nothing(std::string_view line) {
+    return line.contains("program load failed") || line.contains("failed to load") ||
+           line.contains("try raising 'ulimit -l'");
+}
+
 }  // namespace
 
 LibbpfLog::LibbpfLog() {
@@ -74,8 +81,7 @@ std::string find_reason(const std::string& log) {
         if (in_verifier_log && (line.starts_with("processed ") || line.contains("END PROG LOAD LOG"))) {
             break;
         }
-        // That loading failed is known; the errno says as much as libbpf does here.
-        if (!line.empty() && !line.contains("BPF program load failed")) {
+        if (!line.empty() && !says_nothing(line)) {
             previous = line;
             if (first.empty()) {
                 first = line;

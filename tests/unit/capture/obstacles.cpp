@@ -42,5 +42,10 @@ TEST_CASE("the reason of a refusal is the verifier's last word, else libbpf's fi
                       "libbpf: failed to load object 'nat_bpf'\n") == "unknown func bpf_probe_read_kernel#113");
     CHECK(find_reason("libbpf: failed to find valid kernel BTF\nlibbpf: failed to load object\n") ==
           "failed to find valid kernel BTF");
+    CHECK(
+        find_reason("libbpf: prog 'p': BPF program load failed: Operation not permitted\n"
+                    "libbpf: permission error while running as root; try raising 'ulimit -l'? current value: 8.0 MiB\n"
+                    "libbpf: prog 'p': failed to load: -1\nlibbpf: failed to load object 'x'\n")
+            .empty());
     CHECK(find_reason("").empty());
 }
