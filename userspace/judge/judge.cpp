@@ -41,8 +41,10 @@ std::string doubt_about_services(const NodeState& state, Family family) {
             return why;
         }
     }
+    // The last is that of kube-proxy's nftables mode.
     return not_understood(state, family, [](std::string_view chain) {
-        return chain == "KUBE-SERVICES" || chain == "KUBE-NODEPORTS" || chain == "KUBE-NODE-PORT";
+        return chain == "KUBE-SERVICES" || chain == "KUBE-NODEPORTS" || chain == "KUBE-NODE-PORT" ||
+               chain == "services";
     });
 }
 

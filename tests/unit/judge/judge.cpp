@@ -291,6 +291,7 @@ TEST_CASE("rules that were not understood make unknown what depends on them, and
           Verdict::foreign);
     CHECK(verdict(connection("192.168.0.2:3306", hostport_pod), with_unread(ipvs, "KUBE-SERVICES")) ==
           Verdict::unknown);
+    CHECK(verdict(connection("192.168.0.2:3306", hostport_pod), with_unread(ipvs, "services")) == Verdict::unknown);
     CHECK(verdict(connection("192.168.0.2:3306", hostport_pod), with_unread(ipvs, "CNI-HOSTPORT-DNAT")) ==
           Verdict::hostport);
     CHECK(verdict(connection(service_address, hostport_pod), with_unread(ipvs, "KUBE-SVC-X")) == Verdict::hijacked);
