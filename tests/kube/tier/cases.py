@@ -103,7 +103,7 @@ class CaseRun:
 
     def _ask(self, phase, cluster):
         begin = time.monotonic()
-        with Watch(self.setting.hptrace, cluster.node) as watch:
+        with Watch(self.setting.hptrace, cluster.node, self.mode) as watch:
             attempts = traffic.ask_all(cluster, traffic.everything())
         self.problems += [f"{phase}: {problem}" for problem in watch.disagreements(attempts)]
         self._took(phase, begin)
@@ -117,7 +117,7 @@ class CaseRun:
     def _check(self, phase, attempt):
         if attempt.by() == "other":
             self.problems.append(f"{phase}: {attempt.name}: {attempt.answer}")
-        elif phase == "without" and (wanted := traffic.without_hostport(attempt, self.mode)) != attempt.by():
+        elif phase == "without" and (wanted := traffic.without_hostport(attempt, self.mode, self.setting.version)) != attempt.by():
             self.problems.append(f"{phase}: {attempt.name}: {attempt.by()} {attempt.answer}, not {wanted}")
 
     def summary(self):

@@ -125,19 +125,23 @@ def _words(error):
     return f"({errno.errorcode.get(error.errno, error.errno)})"
 
 
-def without_hostport(attempt, mode):
-    """Who should answer while no hostPort exists."""
-    service, outside = attempt.service, attempt.client == "outside"
+def without_hostport(attempt, mode, version):
+    """Who answers while no hostPort exists, as seen with every version and mode."""
+    service, client = attempt.service, attempt.client
     if not service:
         return "nobody"
     external = attempt.kind != "ClusterIP"
     local = "local-1" in service.endpoints
     if service is not services.KUBERNETES and not service.endpoints:
         return "nobody"
-    if service.spec.get("internalTrafficPolicy") == "Local" and not local and mode != "ipvs":
+    if service.spec.get("internalTrafficPolicy") == "Local" and not local:
         return "nobody"
-    if service.spec.get("externalTrafficPolicy") == "Local" and external and outside and not local and mode != "ipvs":
-        return "nobody"
-    if service.spec.get("loadBalancerSourceRanges") and attempt.kind == "LoadBalancer" and attempt.client != "pod":
-        return "nobody"
+    if service.spec.get("externalTrafficPolicy") == "Local" and external and not local:
+        # ipvs mode falls back to endpoints of other nodes, but does not masquerade: their answers take another way.
+        # The node itself asks a balancer's address from that very address.
+        lost = client == "outside" or (mode == "ipvs" and attempt.kind == "LoadBalancer" and client == "node")
+        return "nobody" if lost else "service"
+    if service.spec.get("loadBalancerSourceRanges") and attempt.kind == "LoadBalancer" and client != "pod":
+        # Older ipvs mode lets the node itself through.
+        return "service" if mode == "ipvs" and version == "1.28" and client == "node" else "nobody"
     return "service"
