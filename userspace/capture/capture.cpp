@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
-#include <ctime>
 #include <span>
 #include <utility>
 
+#include "base/clock.hpp"
 #include "capture/attach.hpp"
 #include "capture/change_balance.hpp"
 #include "capture/libbpf_log.hpp"
@@ -28,12 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 // Records below the wake-up mark of the ring make no noise: look this often.
 constexpr std::chrono::milliseconds look_interval{50};
-
-std::uint64_t boot_ns_now() {
-    timespec now{};
-    static_cast<void>(::clock_gettime(CLOCK_BOOTTIME, &now));  // cannot fail: the clock exists since 2.6.39
-    return (static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U) + static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 // Until 5.11 maps counted as locked memory. Without the right to raise the limit, creating the maps says so.
 void raise_memlock_limit() {
@@ -105,7 +99,7 @@ public:
 
     // Hands over what is there and need not wait.
     Result<std::size_t> consume(const Sink& sink) {
-        const auto now = boot_ns_now();  // before reading: a commit that is in the ring is never taken for missing
+        const auto now = boot_clock_ns();  // before reading: a commit that is in the ring is never taken for missing
         static_cast<void>(changes());
         const int status = ring_buffer__consume(ring_.get());
         if (status < 0) {

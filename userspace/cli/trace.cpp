@@ -8,10 +8,10 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
-#include <ctime>
 #include <set>
 #include <tuple>
 
+#include "base/clock.hpp"
 #include "capture/capture.hpp"
 #include "cli/child.hpp"
 #include "cli/live_judge.hpp"
@@ -33,12 +33,6 @@ using namespace std::chrono_literals;
 
 constexpr auto poll_interval = 50ms;
 constexpr auto loss_interval = 1s;
-
-std::uint64_t boot_ns_now() {
-    timespec time{};
-    static_cast<void>(clock_gettime(CLOCK_BOOTTIME, &time));
-    return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(time.tv_nsec);
-}
 
 // What makes two records the same connection.
 using Key = std::tuple<std::uint32_t, std::uint16_t, Protocol, Endpoint, Endpoint>;
@@ -66,7 +60,7 @@ public:
           netns_(std::move(netns)),
           history_({.read = [this] { return read_state(); },
                     .tracked = [this] { return capture_ != nullptr ? capture_->tracked_sources() : 0U; },
-                    .boot_ns = boot_ns_now}),
+                    .boot_ns = boot_clock_ns}),
           judge_(history_),
           state_(history_.refresh()),
           output_(make_output(writer_, options, *state_)) {}
@@ -145,7 +139,7 @@ private:
 
     void judge_existing() {
         auto existing = read_existing_connections();
-        existing_end_ = boot_ns_now();
+        existing_end_ = boot_clock_ns();
         if (!existing) {
             incomplete_ = true;
             note(fmt::format("connections that exist already are not judged: {}", describe(existing.error())));
