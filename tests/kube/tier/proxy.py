@@ -153,6 +153,9 @@ class KubeProxy:
             return [value for key, value in values.items() if re.fullmatch(re.escape(prefix + name) + r"(\{.*\})?", key)]
 
         written, queued = all_of("last_timestamp_seconds"), all_of("last_queued_timestamp_seconds")
+        labels = " ".join(key for key in values if key.startswith(prefix + "last_timestamp_seconds"))
+        if "ip_family" in labels and not ("IPv4" in labels and "IPv6" in labels):
+            return False  # the other family has not begun
         pending = all_of("service_changes_pending") + all_of("endpoint_changes_pending")
         return (bool(written) and min(written) > 0 and sum(all_of("duration_seconds_count")) >= 2
                 and not any(pending) and max(queued, default=0) <= max(written))
