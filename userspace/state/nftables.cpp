@@ -188,19 +188,6 @@ Result<void> Dump::add_unknown_rule(const Message& message) {
     return {};
 }
 
-// iptables-nft writes into tables with these names, and its base chains are named after their hooks.
-bool written_by_iptables(const RuleTable& table) {
-    constexpr std::array<std::string_view, 5> names{"nat", "filter", "mangle", "raw", "security"};
-    return table.families.size() == 1 && std::ranges::find(names, table.name) != names.end() &&
-           std::ranges::all_of(table.chains,
-                               [](const Chain& chain) { return !chain.hook || chain.name == *chain.hook; });
-}
-
-bool can_matter(const RuleTable& table) {
-    return table.name == "nat" || table.name == "filter" ||
-           std::ranges::any_of(table.chains, [](const Chain& chain) { return chain.type == "nat"; });
-}
-
 Result<std::vector<RuleTable>> Dump::read() {
     const auto before = generation();
     if (!before) {
@@ -210,7 +197,7 @@ Result<std::vector<RuleTable>> Dump::read() {
     if (!chains) {
         return std::unexpected(chains.error());
     }
-    std::erase_if(tables_, [](const auto& item) { return !can_matter(item.second.table); });
+    std::erase_if(tables_, [](const auto& item) { return !can_hold_nat(item.second.table); });
     const auto rules = request(NFT_MSG_GETRULE, [this](const Message& message) { return add_rule(message); });
     if (!rules) {
         return std::unexpected(rules.error());
@@ -224,7 +211,7 @@ Result<std::vector<RuleTable>> Dump::read() {
     }
     std::vector<RuleTable> tables;
     for (auto& [key, reading] : tables_) {
-        reading.table.backend = written_by_iptables(reading.table) ? Backend::iptables_nft : Backend::nftables;
+        reading.table.backend = nf_tables_backend(reading.table);
         tables.push_back(std::move(reading.table));
     }
     return tables;

@@ -106,6 +106,11 @@ struct RuleTable {
     [[nodiscard]] const Chain* find_chain(std::string_view chain) const;
 };
 
+// Can a table of nf_tables hold nat rules, or say what kube-proxy's filter rules say? Others are left alone.
+bool can_hold_nat(const RuleTable& table);
+// Who wrote a table of nf_tables: iptables_nft or nftables.
+Backend nf_tables_backend(const RuleTable& table);
+
 // Length of the prefix an address mask (network order) stands for; nothing: it has holes and is none.
 std::optional<std::uint8_t> mask_length(std::span<const std::uint8_t> mask);
 

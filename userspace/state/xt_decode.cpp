@@ -233,7 +233,7 @@ constexpr std::array match_decoders{
     NamedDecoder{"mark", decode_mark},         NamedDecoder{"sctp", decode_sctp},
 };
 
-// Matches of the kernel that only narrow a rule down; none of them names a HostPort's port.
+// Matches of the kernel that only narrow a rule down.
 constexpr auto conditions = std::to_array<std::string_view>(
     {"statistic", "recent",  "physdev",   "conntrack", "state",     "connmark", "limit",  "hashlimit",  "mac",
      "owner",     "nfacct",  "rpfilter",  "socket",    "cpu",       "length",   "icmp",   "icmp6",      "bpf",
@@ -312,7 +312,7 @@ void decode_xt_match(std::string_view name, std::uint8_t revision, std::span<con
         if (!decoder->decode(revision, payload, context, rule)) {
             rule.unread.push_back(fmt::format("{} (revision {}, {} bytes)", name, revision, payload.size()));
         }
-    } else if (std::ranges::find(conditions, name) != conditions.end()) {
+    } else if (is_xt_condition(name)) {
         rule.conditions.push_back(fmt::format("-m {}", name));
     } else {
         rule.unread.emplace_back(name);
@@ -321,8 +321,7 @@ void decode_xt_match(std::string_view name, std::uint8_t revision, std::span<con
 
 void decode_xt_target(std::string_view name, std::uint8_t revision, std::span<const std::byte> payload,
                       const XtContext& context, Rule& rule) {
-    const auto known = std::ranges::find(targets, name, &NamedTarget::name);
-    rule.target = {known == targets.end() ? TargetKind::other : known->kind, std::string(name), {}, {}};
+    rule.target = {xt_target_kind(name), std::string(name), {}, {}};
     switch (rule.target.kind) {
         case TargetKind::dnat:
         case TargetKind::redirect:
@@ -341,6 +340,15 @@ void decode_xt_target(std::string_view name, std::uint8_t revision, std::span<co
         default:
             return;
     }
+}
+
+bool is_xt_condition(std::string_view match) {
+    return std::ranges::find(conditions, match) != conditions.end();
+}
+
+TargetKind xt_target_kind(std::string_view target) {
+    const auto known = std::ranges::find(targets, target, &NamedTarget::name);
+    return known == targets.end() ? TargetKind::other : known->kind;
 }
 
 }  // namespace hptrace

@@ -26,4 +26,10 @@ void decode_xt_match(std::string_view name, std::uint8_t revision, std::span<con
 void decode_xt_target(std::string_view name, std::uint8_t revision, std::span<const std::byte> payload,
                       const XtContext& context, Rule& rule);
 
+// A match that only narrows a rule down; none of them names a HostPort's port. It is kept by name.
+bool is_xt_condition(std::string_view match);
+
+// TargetKind::other: neither rewrites nor ends anything, as far as this program is concerned.
+TargetKind xt_target_kind(std::string_view target);
+
 }  // namespace hptrace
