@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Pieces of the text that iptables-save, ipvsadm-save and ipset save print.
+#pragma once
+
+#include <charconv>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/address.hpp"
+#include "base/error.hpp"
+
+namespace hptrace {
+
+struct Word {
+    std::string text;
+    bool quoted = false;  // it stood in quotes: never an option, whatever it looks like
+};
+
+// The words of a line: separated by blanks, or in double quotes with \" \\ \' inside (xtables_save_string()).
+// Error: a quote that is not closed.
+Result<std::vector<Word>> split_words(std::string_view line);
+
+// Calls `handle` for each line that is neither empty nor a comment. An error of it ends the walk, with the line's
+// number in front.
+Result<void> for_each_line(std::string_view text, const std::function<Result<void>(std::string_view)>& handle);
+
+// Number of a protocol as iptables-save and nft name it ("tcp", "ipv6-icmp", "47"); nothing: not known here.
+std::optional<std::uint8_t> protocol_number(std::string_view name);
+
+// The whole text as a decimal number, or a hexadecimal one behind "0x"; nothing if it is none or does not fit.
+template <class T>
+std::optional<T> to_number(std::string_view text) {
+    int base = 10;
+    if (text.starts_with("0x")) {
+        text.remove_prefix(2);
+        base = 16;
+    }
+    T value{};
+    const auto* const begin = std::to_address(text.begin());
+    const auto* const end = std::to_address(text.end());
+    const auto [rest, error] = std::from_chars(begin, end, value, base);
+    return error == std::errc{} && rest == end && !text.empty() ? std::optional(value) : std::nullopt;
+}
+
+// "80", or "80<separator>90" with the smaller port first.
+std::optional<PortRange> parse_port_range(std::string_view text, char separator);
+
+// The parts of `text` between separators; one part if there is none.
+std::vector<std::string_view> split(std::string_view text, char separator);
+
+}  // namespace hptrace
