@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Dumps of real nodes (tests/dumps): what they say, against what is known of the cluster they are from.
+#include "state/dump.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "same_rules.hpp"
+#include "state/iptables_save.hpp"
+#include "state/nft_json.hpp"
+
+using namespace hptrace;
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::array families{Family::ipv4, Family::ipv6};
+
+json read_json(const fs::path& path) {
+    return json::parse(contents_of(path));
+}
+
+std::vector<fs::path> dumps() {
+    std::vector<fs::path> found;
+    for (const auto& entry : fs::directory_iterator(HPTRACE_DUMPS)) {
+        if (entry.is_directory()) {
+            found.push_back(entry.path());
+        }
+    }
+    std::ranges::sort(found);
+    return found;
+}
+
+NodeState read(const fs::path& folder) {
+    return *value_of(read_dump(folder));
+}
+
+Address address_of_pod(const json& cluster, const std::string& pod, Family family) {
+    return parse_address(cluster["pods"][pod][family == Family::ipv4 ? 0 : 1].get<std::string>()).value();
+}
+
+std::string described(const Service& service) {
+    std::string text = fmt::format(
+        "{}/{}:{} {} {} {}:{}/{}", service.name ? service.name->ns : "", service.name ? service.name->name : "",
+        service.name ? service.name->port : "", to_string(service.kind), service.family == Family::ipv4 ? 4 : 6,
+        service.ip ? to_string(*service.ip) : "*", service.port, to_string(service.protocol));
+    for (const auto& endpoint : service.endpoints) {
+        text += ' ' + to_string(endpoint);
+    }
+    return text + (service.persistent ? " persistent" : "");
+}
+
+// The Services of kube-cluster.json as kube-proxy serves them on the node that was dumped.
+class Expected {
+public:
+    explicit Expected(const json& cluster) : cluster_(cluster) {
+        for (const auto& service : cluster["services"]) {
+            add(service);
+        }
+    }
+    [[nodiscard]] const std::vector<std::string>& lines() const { return lines_; }
+
+private:
+    void add(const json& service) {
+        const auto& object = service["object"];
+        for (const auto& port : object["ports"]) {
+            for (const auto& text : object["clusterIPs"]) {
+                if (const auto ip = parse_address(text.get<std::string>())) {  // else headless
+                    add(service, port, ServiceKind::cluster_ip, ip->family, ip);
+                    if (port.contains("nodePort")) {
+                        add(service, port, ServiceKind::node_port, ip->family, std::nullopt);
+                    }
+                }
+            }
+            for (const auto& text : object.value("externalIPs", service.value("external_ips", json::array()))) {
+                const auto ip = parse_address(text.get<std::string>()).value();
+                add(service, port, ServiceKind::external_ip, ip.family, ip);
+            }
+            for (const auto& text : service["load_balancer"]) {
+                const auto ip = parse_address(text.get<std::string>()).value();
+                add(service, port, ServiceKind::load_balancer, ip.family, ip);
+            }
+        }
+        if (object.contains("healthCheckNodePort")) {
+            for (const auto family : families) {
+                Service health;
+                health.kind = ServiceKind::health_check_node_port;
+                health.family = family;
+                health.port = object["healthCheckNodePort"];
+                health.name = {"default", service["name"], ""};
+                lines_.push_back(described(health));
+            }
+        }
+    }
+
+    void add(const json& service, const json& port, ServiceKind kind, Family family, std::optional<Address> ip) {
+        Service expected;
+        expected.kind = kind;
+        expected.family = family;
+        expected.ip = ip;
+        expected.port = port[kind == ServiceKind::node_port ? "nodePort" : "port"];
+        expected.protocol = parse_protocol(port["protocol"].get<std::string>()).value();
+        expected.name = {"default", service["name"], port.value("name", "")};
+        const auto& object = service["object"];
+        const bool here_only =
+            kind == ServiceKind::cluster_ip && object.value("internalTrafficPolicy", "Cluster") == "Local";
+        for (const std::string pod : service["endpoints"]) {
+            if (!here_only || !pod.starts_with("remote")) {
+                expected.endpoints.push_back({address_of_pod(cluster_, pod, family), port["targetPort"]});
+            }
+        }
+        std::ranges::sort(expected.endpoints);
+        expected.persistent = object.value("sessionAffinity", "None") == "ClientIP" && !expected.endpoints.empty();
+        lines_.push_back(described(expected));
+    }
+
+    const json& cluster_;
+    std::vector<std::string> lines_;
+};
+
+std::string hostport_line(Family family, Protocol protocol, std::uint16_t port, const Endpoint& target) {
+    return fmt::format("{} {}/{} {}", family == Family::ipv4 ? 4 : 6, port, to_string(protocol), to_string(target));
+}
+
+// What the intruder's runtime asked portmap for, and whose sandbox it is.
+struct Intruder {
+    std::string container_id;
+    std::set<std::string> ports;
+};
+Intruder intruder(const fs::path& dump, const json& cluster) {
+    for (const auto& entry : fs::directory_iterator(dump / "cni-results")) {
+        const auto cache = read_json(entry.path());
+        const auto mappings = cache.value("/capabilityArgs/portMappings"_json_pointer, json::array());
+        if (mappings.empty()) {
+            continue;
+        }
+        Intruder found{.container_id = cache["containerId"], .ports = {}};
+        for (const auto family : families) {
+            for (const auto& mapping : mappings) {
+                found.ports.insert(hostport_line(
+                    family, parse_protocol(mapping["Protocol"].get<std::string>()).value(), mapping["HostPort"],
+                    {address_of_pod(cluster, cluster["hostport_pod"], family), mapping["ContainerPort"]}));
+            }
+        }
+        return found;
+    }
+    throw std::runtime_error("no pod with hostPorts");
+}
+
+// A copy of a dump that a test may spoil; gone afterwards.
+class Copy {
+public:
+    explicit Copy(const std::string& name) {
+        std::string pattern = (fs::temp_directory_path() / "hptrace-dump-XXXXXX").string();
+        if (::mkdtemp(pattern.data()) == nullptr) {
+            throw std::runtime_error("mkdtemp");
+        }
+        path_ = pattern;
+        if (!name.empty()) {
+            fs::copy(fs::path(HPTRACE_DUMPS) / name, path_, fs::copy_options::recursive);
+        }
+    }
+    Copy(const Copy&) = delete;
+    Copy& operator=(const Copy&) = delete;
+    ~Copy() { fs::remove_all(path_); }
+
+    [[nodiscard]] const fs::path& path() const { return path_; }
+    void write(const std::string& file, const std::string& text) const { std::ofstream(path_ / file) << text; }
+    void cut_in_half(const std::string& file) const {
+        const auto text = contents_of(path_ / file);
+        write(file, text.substr(0, text.size() / 2));
+    }
+
+private:
+    fs::path path_;
+};
+
+std::string why(const NodeState& state, const std::string& source) {
+    const auto& status = state.sources.at(source);
+    return status.state == SourceState::unreadable ? status.why : status.state == SourceState::used ? "used" : "unused";
+}
+
+// The objects of nft.json that are not of iptables-nft, in an order nft takes them in; empty: none.
+std::string native_part(const fs::path& file) {
+    const std::set<std::string> of_iptables{"nat", "filter", "mangle", "raw", "security"};
+    const auto ruleset = read_json(file);
+    json objects = json::array();
+    for (const std::string kind : {"table", "chain", "set", "map", "rule"}) {  // maps name chains
+        for (const auto& object : ruleset["nftables"]) {
+            if (object.contains(kind) && !of_iptables.contains(object[kind].value("table", "")) &&
+                !of_iptables.contains(kind == "table" ? object[kind].value("name", "") : "")) {
+                objects.push_back(object);
+            }
+        }
+    }
+    return objects.empty() ? std::string() : json{{"nftables", objects}}.dump();
+}
+
+}  // namespace
+
+TEST_CASE("every dump is read, and only what kube-proxy's nftables mode keeps in maps is not understood", "[dump]") {
+    REQUIRE_FALSE(dumps().empty());
+    for (const auto& dump : dumps()) {
+        INFO(dump.string());
+        const auto provenance = read_json(dump / "provenance.json");
+        const auto state = read(dump);
+        CHECK(state.node == "node");
+        CHECK(state.netns == 0);
+        CHECK(state.all_sources_read());
+        CHECK(state.sources.size() == 8);
+        CHECK(state.sources.at("routes").state == SourceState::used);
+        CHECK(state.sources.at("cni").state == SourceState::used);
+        CHECK(state.sandboxes_complete);
+        CHECK(state.sandboxes.size() == 3);
+        for (const auto* local : {"127.0.0.1", "127.1.2.3", "192.168.0.2", "192.168.0.22", "::1", "fd00:192:168::2"}) {
+            CHECK(state.find_local(parse_address(local).value()) != nullptr);
+        }
+        CHECK(state.find_local(parse_address("10.224.0.4").value()) == nullptr);
+        const bool nftables = provenance["mode"] == "nftables";
+        if (provenance["mode"] != "ipvs") {
+            CHECK(state.proxy == (nftables ? ProxyMode::nftables : ProxyMode::iptables));
+        }
+        for (const auto& rule : state.unread_rules) {
+            INFO(rule.text);
+            CHECK(nftables);
+            CHECK(rule.text.find("[map @") != std::string::npos);
+        }
+    }
+}
+
+TEST_CASE("the Services of iptables mode are the cluster's", "[dump]") {
+    const auto cluster = read_json(fs::path(HPTRACE_DUMPS) / "kube-cluster.json");
+    auto expected = Expected(cluster).lines();
+    REQUIRE(expected.size() > 60);
+    std::ranges::sort(expected);
+    std::size_t checked = 0;
+    for (const auto& dump : dumps()) {
+        if (read_json(dump / "provenance.json")["mode"] != "iptables") {
+            continue;
+        }
+        INFO(dump.string());
+        std::vector<std::string> found;
+        for (const auto& service : read(dump).services) {
+            if (service.name && service.name->name != "kubernetes") {  // the apiserver's own is not described
+                found.push_back(described(service));
+            }
+        }
+        std::ranges::sort(found);
+        CHECK(found == expected);
+        ++checked;
+    }
+    CHECK(checked >= 9);
+}
+
+TEST_CASE("the HostPort rules are the intruder's", "[dump]") {
+    const auto cluster = read_json(fs::path(HPTRACE_DUMPS) / "kube-cluster.json");
+    for (const auto& dump : dumps()) {
+        INFO(dump.string());
+        const auto pod = intruder(dump, cluster);
+        REQUIRE(pod.ports.size() == 72);
+        const auto kind = read_json(dump / "provenance.json")["case"];
+        const bool native = kind["portmap_backend"] == "nftables";
+        const auto backend = native                              ? Backend::nftables
+                             : kind["portmap_iptables"] == "nft" ? Backend::iptables_nft
+                                                                 : Backend::iptables_legacy;
+        std::set<std::string> found;
+        const auto state = read(dump);
+        for (const auto& rule : state.hostports) {
+            CHECK(rule.backend == backend);
+            CHECK(rule.container_id == pod.container_id);
+            CHECK(rule.network == (native ? "" : "cbr0"));
+            CHECK(rule.producer == Producer::portmap);
+            CHECK(rule.local_only);
+            CHECK(rule.local_only_output);
+            CHECK((rule.in_prerouting && rule.in_output && !rule.conditional && !rule.host_ip));
+            CHECK(rule.handle.has_value() == native);
+            CHECK(rule.port.first == rule.port.last);
+            CHECK(found.insert(hostport_line(rule.family, rule.protocol, rule.port.first, rule.target)).second);
+            const auto* const sandbox = state.find_sandbox(rule.container_id);
+            REQUIRE(sandbox != nullptr);
+            CHECK(sandbox->pod_name == "intruder");
+        }
+        if (backend != Backend::iptables_legacy) {
+            CHECK(found == pod.ports);
+            continue;
+        }
+        // ip6tables-legacy takes one --dport for another, so portmap leaves out most of IPv6 (docs/kube-tier.md).
+        std::set<std::string> wanted;
+        std::ranges::copy_if(pod.ports, std::inserter(wanted, wanted.end()),
+                             [&](const std::string& line) { return line.starts_with("4 ") || found.contains(line); });
+        CHECK(found == wanted);
+        CHECK(found.size() > 36);
+    }
+}
+
+TEST_CASE("xtables rules of the dumps mean the same to the reader of the kernel", "[dump]") {
+    for (const auto& dump : dumps()) {
+        for (const auto family : families) {
+            for (const std::string backend : {"legacy", "nft"}) {
+                const auto file = dump / ((family == Family::ipv4 ? "iptables-" : "ip6tables-") + backend + ".save");
+                if (!fs::exists(file)) {
+                    continue;
+                }
+                INFO(file.string());
+                // Objects of nfacct are none of iptables-restore's making.
+                std::string text = contents_of(file);
+                constexpr std::string_view match = " -m nfacct --nfacct-name  ";
+                for (auto at = text.find(match); at != std::string::npos; at = text.find(match, at)) {
+                    text.erase(at, text.find(' ', at + match.size()) - at);
+                }
+                const auto native = in_fresh_netns([&] {
+                    restore(backend, family, text);
+                    return read_all();
+                });
+                const auto parsed = parse_iptables_save(
+                    text, backend == "nft" ? Backend::iptables_nft : Backend::iptables_legacy, family);
+                REQUIRE(parsed);
+                check_same(*parsed, native);
+            }
+        }
+    }
+}
+
+TEST_CASE("native nft tables of the dumps mean the same to the reader of the kernel", "[dump]") {
+    std::size_t checked = 0;
+    for (const auto& dump : dumps()) {
+        const auto text = fs::exists(dump / "nft.json") ? native_part(dump / "nft.json") : std::string();
+        if (text.empty()) {
+            continue;
+        }
+        INFO(dump.string());
+        const auto native = in_fresh_netns([&] {
+            feed("nft -j -f -", text);
+            return value_of(read_nf_tables());
+        });
+        const auto parsed = parse_nft_json(text);
+        REQUIRE(parsed);
+        check_same(*parsed, native);
+        ++checked;
+    }
+    CHECK(checked >= 7);
+}
+
+TEST_CASE("a file that is missing is unused only if meta.json says so", "[dump]") {
+    const Copy copy("kube-1.37-iptables-other-backend");
+    const auto state_without = [&](const std::string& file) {
+        fs::remove_all(copy.path() / file);
+        return read(copy.path());
+    };
+    CHECK(why(read(copy.path()), "ip_vs") == "unused");
+    CHECK(why(state_without("nft.json"), "nf_tables") == "nft.json is not in the dump");
+    CHECK(why(state_without("iptables-legacy.save"), "iptables-legacy") == "iptables-legacy.save is not in the dump");
+    CHECK(why(read(copy.path()), "ip6tables-legacy") == "used");
+    CHECK(why(state_without("ip6tables-legacy.save"), "ip6tables-legacy") ==
+          "ip6tables-legacy.save is not in the dump");
+    CHECK(why(state_without("cni-results"), "cni") == "cni-results is not in the dump");
+    const auto unknown = state_without("meta.json");
+    CHECK(unknown.node.empty());
+    CHECK(why(unknown, "ip_vs") == "ipvs.save is not in the dump");
+    CHECK(why(unknown, "ipset") == "ipset.save is not in the dump");
+    CHECK(why(unknown, "routes") == "used");
+    CHECK(why(state_without("routes-local.json"), "routes") == "routes-local.json is not in the dump");
+    CHECK(why(state_without("addresses.json"), "addresses") == "addresses.json is not in the dump");
+
+    const Copy other("kube-1.37-iptables-after");
+    fs::remove(other.path() / "iptables-nft.save");
+    CHECK(why(read(other.path()), "nf_tables") == "iptables-nft.save is not in the dump");
+    // What is there is used all the same.
+    CHECK(std::ranges::any_of(read(other.path()).hostports,
+                              [](const HostPortRule& rule) { return rule.family == Family::ipv6; }));
+    other.write("meta.json", R"({"node": "n", "sources": {"ip_vs": {"state": "unreadable", "why": "not permitted"}}})");
+    CHECK(why(read(other.path()), "ip_vs") == "not permitted");
+    other.write("ipvs.save", "-A -t 10.96.0.10:3306 -s rr\n");
+    CHECK(why(read(other.path()), "ip_vs") == "not permitted");
+}
+
+TEST_CASE("a file that cannot be parsed is unreadable, and says where", "[dump]") {
+    const Copy copy("kube-1.37-iptables-other-backend");
+    for (const auto* file : {"iptables-legacy.save", "ip6tables-nft.save", "routes-local.json", "addresses.json"}) {
+        copy.cut_in_half(file);
+    }
+    auto state = read(copy.path());
+    CHECK(why(state, "iptables-legacy").starts_with("iptables-legacy.save: "));
+    CHECK(why(state, "nf_tables").starts_with("ip6tables-nft.save: "));
+    CHECK(why(state, "routes") == "routes-local.json: line 1: not JSON, or cut off");
+    CHECK(why(state, "addresses") == "addresses.json: line 1: not JSON, or cut off");
+    CHECK(state.hostports.size() == 4);  // of ip6tables-legacy
+    copy.cut_in_half("nft.json");
+    copy.write("ipvs.save", "-A -t nonsense\n");
+    copy.write("ipset.save", "create KUBE-A hash:ip\nadd KUBE-A 1.2.3\n");
+    copy.write("cni-results/broken", "{");
+    state = read(copy.path());
+    CHECK(why(state, "nf_tables").starts_with("nft.json: line "));
+    CHECK(why(state, "ip_vs").starts_with("ipvs.save: line 1: "));
+    CHECK(why(state, "ipset").starts_with("ipset.save: line 2: "));
+    CHECK(why(state, "cni").find("broken: not a JSON object") != std::string::npos);
+    fs::remove(copy.path() / "ipvs.save");
+    fs::create_directory(copy.path() / "ipvs.save");
+    CHECK(why(read(copy.path()), "ip_vs") == "ipvs.save: not a file");
+
+    const auto error = [&](const std::string& meta) {
+        copy.write("meta.json", meta);
+        const auto result = read_dump(copy.path());
+        return result ? "read" : describe(result.error()).substr(copy.path().string().size());
+    };
+    CHECK(error("{\n\"node\":") == "/meta.json: line 2: not JSON, or cut off");
+    CHECK(error("[]") == "/meta.json: no \"sources\" in it");
+    CHECK(error(R"({"sources": {"ip_vs": {"state": "maybe"}}})") == "/meta.json: source ip_vs: unknown state 'maybe'");
+    CHECK(error(R"({"sources": {"ip_vs": 5}})") == "/meta.json: source ip_vs: unknown state ''");
+}
+
+TEST_CASE("what is no dump is refused", "[dump]") {
+    const Copy empty("");
+    CHECK(describe(read_dump(empty.path()).error()).find("is no dump") != std::string::npos);
+    CHECK(describe(read_dump(empty.path() / "none").error()).find("No such file") != std::string::npos);
+    empty.write("nft.json", "{}");
+    CHECK(describe(read_dump(empty.path() / "nft.json").error()).find("Not a directory") != std::string::npos);
+    CHECK_FALSE(read_dump(""));
+}
+
+TEST_CASE("ip_vs and its sets give Services; IPv6 addresses come from the interfaces if no route shows them",
+          "[dump]") {
+    const Copy copy("");
+    copy.write("ipvs.save",
+               "-A -t 10.96.0.10:3306 -s rr\n-a -t 10.96.0.10:3306 -r 10.244.1.9:3306 -m -w 1\n"
+               "-A -t 192.168.0.2:30306 -s rr\n-A -f 7 -s rr\n");
+    copy.write("ipset.save",
+               "create KUBE-CLUSTER-IP hash:ip,port\nadd KUBE-CLUSTER-IP 10.96.0.10,tcp:3306\n"
+               "create KUBE-NODE-PORT-TCP bitmap:port range 0-65535\nadd KUBE-NODE-PORT-TCP 30306\n");
+    copy.write("routes-local.json", R"([{"type":"local","dst":"10.96.0.10","dev":"kube-ipvs0"}])");
+    copy.write("addresses.json", R"([{"ifname":"kube-ipvs0","addr_info":[{"local":"10.96.0.10","prefixlen":32},
+                                     {"local":"fd00::a","prefixlen":128}]}])");
+    const auto state = read(copy.path());
+    REQUIRE(state.services.size() == 2);
+    CHECK(state.services[0].kind == ServiceKind::cluster_ip);
+    CHECK(state.services[0].endpoints.size() == 1);
+    CHECK(state.services[1].kind == ServiceKind::node_port);
+    CHECK(state.skipped_virtual_servers == 1);
+    CHECK(state.proxy == ProxyMode::ipvs);
+    CHECK(state.local_addresses.size() == 2);
+    REQUIRE(state.find_local(parse_address("fd00::a").value()) != nullptr);
+    CHECK(state.find_local(parse_address("fd00::a").value())->device == "kube-ipvs0");
+}
+
+TEST_CASE("tables iptables-nft cannot read are taken from nft.json", "[dump]") {
+    const Copy copy("");
+    copy.write("iptables-nft.save", "# Table `nat' is incompatible, use 'nft' tool.\n");
+    copy.write("nft.json", R"({"nftables": [
+        {"chain": {"family": "ip", "table": "nat", "name": "PREROUTING", "type": "nat", "hook": "prerouting", "prio": -100}},
+        {"chain": {"family": "ip", "table": "nat", "name": "CNI-HOSTPORT-DNAT"}},
+        {"rule": {"family": "ip", "table": "nat", "chain": "PREROUTING", "handle": 3, "expr": [
+            {"jump": {"target": "CNI-HOSTPORT-DNAT"}}]}},
+        {"rule": {"family": "ip", "table": "nat", "chain": "CNI-HOSTPORT-DNAT", "handle": 4, "expr": [
+            {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 80}},
+            {"xt": {"type": "match", "name": "comment"}},
+            {"dnat": {"addr": "10.0.0.1", "port": 80}}]}}]})");
+    const auto state = read(copy.path());
+    CHECK(why(state, "nf_tables") == "used");
+    REQUIRE(state.unread_rules.size() == 1);
+    CHECK(state.unread_rules[0].chain == "CNI-HOSTPORT-DNAT");
+    CHECK(state.unread_rules[0].backend == Backend::iptables_nft);
+}
