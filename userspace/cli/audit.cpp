@@ -9,6 +9,7 @@
 #include "judge/judge.hpp"
 #include "names/names.hpp"
 #include "output/output.hpp"
+#include "state/dump.hpp"
 #include "state/netns.hpp"
 #include "state/reader.hpp"
 
@@ -28,18 +29,29 @@ int audit_status(const std::vector<Conflict>& conflicts, const std::vector<HostP
     return complete ? exit_clean : exit_unproven;
 }
 
-}  // namespace
-
-int run_audit(const AuditOptions& options) {
+Result<NodeStatePtr> read_state(const AuditOptions& options) {
+    if (options.from) {
+        return read_dump(*options.from);
+    }
     std::optional<NetnsGuard> netns;
     if (!options.netns.empty()) {
         auto entered = NetnsGuard::enter(options.netns);
         if (!entered) {
-            return fail(entered.error());
+            return std::unexpected(entered.error());
         }
         netns.emplace(*std::move(entered));
     }
-    const auto state = read_node_state({});
+    return read_node_state({});
+}
+
+}  // namespace
+
+int run_audit(const AuditOptions& options) {
+    const auto read = read_state(options);
+    if (!read) {
+        return fail(read.error());
+    }
+    const auto& state = *read;
     auto conflicts = find_conflicts(*state, options.filter);
     for (auto& conflict : conflicts) {
         add_names(conflict, *state);

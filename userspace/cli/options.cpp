@@ -31,6 +31,7 @@ Examples:
   hptrace --existing                       judge the connections conntrack knows already, then stop
   hptrace -p 3306 -- mysql -h 10.96.0.10   trace while this command runs
   hptrace audit                            which Services a hostPort can take over
+  hptrace audit --from DIR                 the same of another node, from what its tools printed
 
 Verdicts: hijacked (a hostPort took a connection to a Service), stale, foreign, bypassed, proxied, exposed, hostport,
 ok, other, unknown, unsettled.
@@ -75,6 +76,7 @@ struct Raw {
     std::string dest;
     std::string source;
     std::string netns;
+    std::optional<std::string> from;
     std::string duration;
     std::string count;
     std::string probe = "auto";
@@ -248,7 +250,8 @@ Result<Command> make_audit(const Raw& raw) {
     if (!filter) {
         return std::unexpected(filter.error());
     }
-    return AuditOptions{.filter = std::move(*filter), .netns = raw.netns, .json = raw.json, .strict = raw.strict};
+    return AuditOptions{
+        .filter = std::move(*filter), .netns = raw.netns, .from = raw.from, .json = raw.json, .strict = raw.strict};
 }
 
 // CLI11's own messages can have several lines and name no option for a missing value.
@@ -321,6 +324,9 @@ Result<Command> parse_command_line(std::vector<std::string> arguments) {
         add_trace_options(app, raw);
     } else if (name == "audit") {
         add_filter_options(app, raw);
+        app.add_option("--from", raw.from, "Read a dump of a node instead of this one; needs no root")
+            ->type_name("DIR")
+            ->excludes(app.get_option("--netns"));
         app.add_flag("--strict", raw.strict,
                      "Exit status 3 also for conflicts that depend on hook order, and leaked rules");
     } else {

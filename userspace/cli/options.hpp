@@ -31,6 +31,7 @@ struct TraceOptions {
 struct AuditOptions {
     Filter filter;
     std::string netns;
+    std::optional<std::string> from;  // folder of a dump; absent: this node as it is now
     bool json = false;
     bool strict = false;
 };

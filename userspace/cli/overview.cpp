@@ -89,7 +89,9 @@ std::vector<std::string> remarks(const NodeState& state, const Filter& filter) {
     }
     const auto ports = filter.ports.empty() ? std::string() : fmt::format(" for {}", to_string(filter.ports));
     if (state.services.empty()) {
-        lines.emplace_back("no Services in this network namespace: not the node's? (--netns PATH|PID)");
+        lines.emplace_back(state.netns == 0  // a dump
+                               ? "no Services in the dump: not made in the node's network namespace?"
+                               : "no Services in this network namespace: not the node's? (--netns PATH|PID)");
     } else if (count_services(state, filter) == 0) {
         lines.push_back(fmt::format("no Service{} here that matches: a hostPort can take nothing from it", ports));
     }

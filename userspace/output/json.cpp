@@ -214,7 +214,9 @@ private:
     [[nodiscard]] Json record(const char* type) const {
         Json json{{"type", type}, {"schema", schema_version}};
         set(json, "node", options_.node);
-        json["netns"] = options_.netns;
+        if (options_.netns != 0) {  // a dump does not know it
+            json["netns"] = options_.netns;
+        }
         return json;
     }
 

@@ -81,7 +81,7 @@ struct TextOptions {
 
 struct JsonOptions {
     std::string node;
-    std::uint32_t netns = 0;
+    std::uint32_t netns = 0;  // 0: not known (a dump)
     ClockOffset clock_offset = clock_offset_now;
 };
 

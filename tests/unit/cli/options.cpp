@@ -19,6 +19,16 @@ Options parsed(std::vector<std::string> arguments) {
 
 }  // namespace
 
+TEST_CASE("audit takes a dump instead of this node") {
+    CHECK_FALSE(parsed<AuditOptions>({"audit"}).from);
+    CHECK(parsed<AuditOptions>({"audit", "--from", "node-2", "--json"}).from == "node-2");
+    CHECK(parsed<AuditOptions>({"audit", "--from", ""}).from == "");  // never this node by mistake
+    const auto both = parse_command_line({"audit", "--from", "node-2", "--netns", "1"});
+    REQUIRE_FALSE(both);
+    CHECK(describe(both.error()).find("--netns") != std::string::npos);
+    CHECK_FALSE(parse_command_line({"trace", "--from", "node-2"}));
+}
+
 TEST_CASE("trace is what hptrace does") {
     const auto nothing = parsed<TraceOptions>({});
     CHECK(nothing.filter.ports.empty());

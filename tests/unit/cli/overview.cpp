@@ -44,7 +44,10 @@ TEST_CASE("nothing to see is said, with why") {
     REQUIRE(elsewhere.size() == 2);
     CHECK(elsewhere[1].starts_with("no HostPort rule for 6379 here."));
     state.services.clear();
+    state.netns = 4026531840;
     CHECK(remarks(state, port(3306)).at(0).starts_with("no Services in this network namespace"));
+    state.netns = 0;
+    CHECK(remarks(state, port(3306)).at(0).starts_with("no Services in the dump"));
     // Not if it may only be unread.
     state.sources["nf_tables"] = {SourceState::unreadable, "no"};
     CHECK(remarks(state, port(3306)).empty());

@@ -158,6 +158,20 @@ TEST_CASE("what is written obeys the schema") {
     }
 }
 
+TEST_CASE("of a dump no namespace is invented") {
+    const Paper paper;
+    Writer writer(paper.fd());
+    const auto output = make_json_output(writer, {.node = "node-2", .netns = 0, .clock_offset = fixed_offset});
+    output->conflict(conflict(ipvs_node(Backend::iptables_nft)));
+    output->leaked(hostport(Backend::iptables_legacy));
+    const Schema schema;
+    for (const auto& line : paper.lines()) {
+        INFO(line);
+        CHECK(schema.problem(json::parse(line)) == "");
+        CHECK_FALSE(json::parse(line).contains("netns"));
+    }
+}
+
 TEST_CASE("the schema refuses what is not in it") {
     const Schema schema;
     auto lost = json{{"type", "lost"}, {"schema", 1}, {"netns", 1}, {"count", 1}, {"where", "ring_buffer"}};
