@@ -188,7 +188,7 @@ private:
             });
             std::ranges::move(saved, std::back_inserter(tables));
         }
-        std::ranges::stable_sort(tables, {}, nft_order);  // as the kernel's tables are read
+        std::ranges::sort(tables, {}, nft_order);  // as the kernel's tables are read
         state_.sources["nf_tables"] = std::move(status);
         return std::move(tables);
     }

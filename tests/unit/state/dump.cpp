@@ -168,6 +168,8 @@ public:
             fs::copy(fs::path(HPTRACE_DUMPS) / name, path_, fs::copy_options::recursive);
         }
     }
+    Copy(Copy&&) = delete;
+    Copy& operator=(Copy&&) = delete;
     Copy(const Copy&) = delete;
     Copy& operator=(const Copy&) = delete;
     ~Copy() { fs::remove_all(path_); }

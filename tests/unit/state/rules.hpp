@@ -24,6 +24,9 @@ inline void feed(const std::string& command, const std::string& input) {
 // What a shell command prints.
 inline std::string output_of(const std::string& command) {
     std::FILE* pipe = ::popen(command.c_str(), "r");  // NOLINT(cert-env33-c)
+    if (pipe == nullptr) {
+        throw std::runtime_error("failed: " + command);
+    }
     std::string text;
     for (int c = std::fgetc(pipe); c != EOF; c = std::fgetc(pipe)) {
         text += static_cast<char>(c);
