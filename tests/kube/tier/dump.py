@@ -23,10 +23,9 @@ def take(namespace, folder, results, time):
             with open(f"{folder}/{name}", "w", encoding="utf-8") as file:
                 file.write(_without_noise(text))
 
-    save("iptables-legacy", _names(namespace, "ip_tables_names") or _names(namespace, "ip6_tables_names"), {
-        f"{command}-legacy.save": (f"{command}-legacy-save",)
-        for command, names in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names"))
-        if _names(namespace, names)})
+    for command, names in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
+        save(f"{command}-legacy", bool(_names(namespace, names)),
+             {f"{command}-legacy.save": (f"{command}-legacy-save",)})
     ruleset = namespace.run("nft", "list", "tables")
     files = {"nft.json": ("nft", "-j", "list", "ruleset")}
     for command, family in (("iptables", "ip"), ("ip6tables", "ip6")):

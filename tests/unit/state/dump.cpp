@@ -61,7 +61,7 @@ std::string described(const Service& service) {
 // The Services of kube-cluster.json as kube-proxy serves them on the node that was dumped.
 class Expected {
 public:
-    explicit Expected(const json& cluster) : cluster_(cluster) {
+    Expected(const json& cluster, bool ipvs) : cluster_(cluster), ipvs_(ipvs) {
         for (const auto& service : cluster["services"]) {
             add(service);
         }
@@ -110,10 +110,15 @@ private:
         expected.protocol = parse_protocol(port["protocol"].get<std::string>()).value();
         expected.name = {"default", service["name"], port.value("name", "")};
         const auto& object = service["object"];
-        const bool here_only =
-            kind == ServiceKind::cluster_ip && object.value("internalTrafficPolicy", "Cluster") == "Local";
-        for (const std::string pod : service["endpoints"]) {
-            if (!here_only || !pod.starts_with("remote")) {
+        bool here_only = kind == ServiceKind::cluster_ip && object.value("internalTrafficPolicy", "Cluster") == "Local";
+        const std::vector<std::string> pods = service["endpoints"];
+        const auto is_here = [](const std::string& pod) { return !pod.starts_with("remote"); };
+        if (ipvs_ && kind == ServiceKind::load_balancer && std::ranges::any_of(pods, is_here)) {
+            // With externalTrafficPolicy Local the virtual server has no others; without any here it falls back to all.
+            here_only = here_only || object.value("externalTrafficPolicy", "Cluster") == "Local";
+        }
+        for (const std::string& pod : pods) {
+            if (!here_only || is_here(pod)) {
                 expected.endpoints.push_back({address_of_pod(cluster_, pod, family), port["targetPort"]});
             }
         }
@@ -123,6 +128,7 @@ private:
     }
 
     const json& cluster_;
+    bool ipvs_;
     std::vector<std::string> lines_;
 };
 
@@ -227,9 +233,9 @@ TEST_CASE("every dump is read, and only what kube-proxy's nftables mode keeps in
         }
         CHECK(state.find_local(parse_address("10.224.0.4").value()) == nullptr);
         const bool nftables = provenance["mode"] == "nftables";
-        if (provenance["mode"] != "ipvs") {
-            CHECK(state.proxy == (nftables ? ProxyMode::nftables : ProxyMode::iptables));
-        }
+        CHECK(state.proxy == (nftables                       ? ProxyMode::nftables
+                              : provenance["mode"] == "ipvs" ? ProxyMode::ipvs
+                                                             : ProxyMode::iptables));
         for (const auto& rule : state.unread_rules) {
             INFO(rule.text);
             CHECK(nftables);
@@ -240,7 +246,7 @@ TEST_CASE("every dump is read, and only what kube-proxy's nftables mode keeps in
 
 TEST_CASE("the Services of iptables mode are the cluster's", "[dump]") {
     const auto cluster = read_json(fs::path(HPTRACE_DUMPS) / "kube-cluster.json");
-    auto expected = Expected(cluster).lines();
+    auto expected = Expected(cluster, false).lines();
     REQUIRE(expected.size() > 60);
     std::ranges::sort(expected);
     std::size_t checked = 0;
@@ -260,6 +266,41 @@ TEST_CASE("the Services of iptables mode are the cluster's", "[dump]") {
         ++checked;
     }
     CHECK(checked >= 9);
+}
+
+// ip_vs holds no names, and has a virtual server for a NodePort on every address of the node.
+TEST_CASE("the Services of ipvs mode are the cluster's, but for their names", "[dump]") {
+    const auto cluster = read_json(fs::path(HPTRACE_DUMPS) / "kube-cluster.json");
+    std::set<std::string> expected;
+    const Expected described_cluster(cluster, true);
+    for (const auto& line : described_cluster.lines()) {
+        if (const auto text = line.substr(line.find(' ') + 1); !text.starts_with("NodePort")) {
+            expected.insert(text);
+        }
+    }
+    std::size_t checked = 0;
+    for (const auto& dump : dumps()) {
+        if (read_json(dump / "provenance.json")["mode"] != "ipvs") {
+            continue;
+        }
+        INFO(dump.string());
+        std::set<std::string> found;
+        std::set<std::uint16_t> node_ports;
+        for (const auto& service : read(dump).services) {
+            CHECK(!service.name);
+            if (service.kind == ServiceKind::node_port) {
+                node_ports.insert(service.port);
+            } else if (service.ip != parse_address("10.96.0.1")) {  // the apiserver's own is not described
+                const auto text = described(service);
+                found.insert(text.substr(text.find(' ') + 1));
+            }
+        }
+        CHECK(found == expected);
+        CHECK(node_ports ==
+              std::set<std::uint16_t>{30081, 30082, 30307, 30308, 30309, 30443, 30444, 30445, 30446, 30514, 30868});
+        ++checked;
+    }
+    CHECK(checked >= 2);
 }
 
 TEST_CASE("the HostPort rules are the intruder's", "[dump]") {
@@ -312,13 +353,18 @@ TEST_CASE("xtables rules of the dumps mean the same to the reader of the kernel"
                     continue;
                 }
                 INFO(file.string());
-                // Objects of nfacct are none of iptables-restore's making.
                 std::string text = contents_of(file);
-                constexpr std::string_view match = " -m nfacct --nfacct-name  ";
-                for (auto at = text.find(match); at != std::string::npos; at = text.find(match, at)) {
-                    text.erase(at, text.find(' ', at + match.size()) - at);
+                // Objects of nfacct are none of iptables-restore's making; xt_ipvs needs a kernel with ip_vs.
+                for (const std::string_view match : {" -m nfacct ", " -m ipvs "}) {
+                    for (auto at = text.find(match); at != std::string::npos; at = text.find(match, at)) {
+                        text.erase(at, text.find(" -j ", at) - at);
+                    }
                 }
+                const bool sets = fs::exists(dump / "ipset.save");
                 const auto native = in_fresh_netns([&] {
+                    if (sets) {
+                        feed("ipset restore", contents_of(dump / "ipset.save"));
+                    }
                     restore(backend, family, text);
                     return read_all();
                 });
