@@ -153,13 +153,14 @@ private:
         }
         for (const auto& connection : *existing) {
             if (done()) {
-                return;
+                break;
             }
             if (matches(filter_, connection) && !seen.contains(key_of(connection))) {
                 existing_.insert(key_of(connection));
                 show(connection);
             }
         }
+        // Also when the time is over: what was decided before belongs to it.
         for (const auto& connection : live) {
             take(connection);
         }
