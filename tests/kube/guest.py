@@ -35,12 +35,13 @@ def prepare():
 def runs(setting, mode, options):
     if options.many:
         return [ManyRun(setting, mode)]
-    return [CaseRun(setting, mode, case) for case in CASES if not options.case or case.name in options.case]
+    return [CaseRun(setting, mode, case) for case in CASES
+            if (not options.case or case.name in options.case) and (not case.modes or mode in case.modes)]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--programs", required=True)
+    parser.add_argument("--cache", required=True, help="folder of what scripts and tests/kube/build prepared")
     parser.add_argument("--version", required=True)
     parser.add_argument("--case", action="append", default=[])
     parser.add_argument("--many", action="store_true")
@@ -53,7 +54,7 @@ def main():
     if not host:
         prepare()
     private_mounts("/var/lib/cni", "/run/netns")
-    setting = Setting(options.programs, options.version, ("127.0.0.1" if host else HOST, services.API_PORT),
+    setting = Setting(options.cache, options.version, ("127.0.0.1" if host else HOST, services.API_PORT),
                       os.environ["HPTRACE_OUT"], options.kernel, options.hptrace)
     failed = []
     for mode in options.modes:

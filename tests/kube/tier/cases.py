@@ -19,35 +19,53 @@ PHASES = ("without", "hostport", "restarted")  # the dump is taken after "hostpo
 @dataclass
 class Case:
     """first: who comes first, "kube-proxy" or "portmap". iptables: back end of each one's iptables commands.
-    backend: portmap's own setting."""
+    backend: portmap's own setting. plugins: version of scripts/cni-plugins; empty: the newest, of tests/kube/build.
+    modes: of kube-proxy, in which it is tried; empty: all."""
 
     name: str
     first: str = "kube-proxy"
     kube_proxy_iptables: str = "nft"
     portmap_iptables: str = "nft"
     portmap_backend: str = "iptables"
+    plugins: str = ""
+    modes: tuple = ()
 
 
 CASES = (Case("after"),
          Case("before", first="portmap"),
          Case("other-backend", portmap_iptables="legacy"),
          Case("legacy", kube_proxy_iptables="legacy", portmap_iptables="legacy"),
-         Case("portmap-nftables", portmap_backend="nftables"))
+         Case("portmap-nftables", portmap_backend="nftables"),
+         # Where most is hijacked.
+         Case("plugins-0.9", portmap_iptables="legacy", plugins="0.9", modes=("ipvs",)),
+         Case("plugins-1.1", portmap_iptables="legacy", plugins="1.1", modes=("ipvs",)))
 
 
 @dataclass
 class Setting:
     """Where the programs and the apiserver are, and where results go."""
 
-    programs: str
+    cache: str  # what tests/kube/build and scripts/cni-plugins prepared
     version: str
     apiserver: tuple
     out: str
     kernel: str  # as given to tests/kube/run
     hptrace: str = ""
 
-    def built(self, name):
-        with open(f"{self.programs}/{name}/version", encoding="ascii") as file:
+    @property
+    def kube_proxy(self):
+        return f"{self.cache}/kube/kube-{self.version}/kube-proxy"
+
+    @property
+    def libcni(self):
+        """The program that calls the plugins as a runtime does."""
+        return f"{self.cache}/kube/cni/sandbox"
+
+    def plugins(self, version=""):
+        return f"{self.cache}/cni/{version}/usr/lib/cni" if version else f"{self.cache}/kube/cni"
+
+    def version_of(self, folder):
+        with open(f"{self.cache}/{folder}/version", encoding="ascii") as file:
             return file.read().strip()
 
 
@@ -65,9 +83,9 @@ class CaseRun:
 
     def run(self):
         os.makedirs(self.folder, exist_ok=True)
-        cluster = Cluster(f"{self.setting.programs}/cni", self.case.portmap_backend)
+        cluster = Cluster(self.setting, self.case.portmap_backend, self.case.plugins)
         bridge = Bridge(cluster.node, self.setting.apiserver)
-        proxy = KubeProxy(f"{self.setting.programs}/kube-{self.setting.version}/kube-proxy", cluster.node, self.mode,
+        proxy = KubeProxy(self.setting.kube_proxy, cluster.node, self.mode,
                           iptables_path(self.case.kube_proxy_iptables), f"/tmp/{self.name}")
         intruder = Intruder(cluster, iptables_path(self.case.portmap_iptables))
         try:
@@ -128,8 +146,9 @@ class CaseRun:
 
     def _write(self, proxy):
         provenance = {
-            "kubernetes": self.setting.built(f"kube-{self.setting.version}"),
-            "etcd": self.setting.built("etcd"), "cni_plugins": self.setting.built("cni"),
+            "kubernetes": self.setting.version_of(f"kube/kube-{self.setting.version}"),
+            "etcd": self.setting.version_of("kube/etcd"),
+            "cni_plugins": self.setting.version_of(f"cni/{self.case.plugins}" if self.case.plugins else "kube/cni"),
             "kernel": platform.release(), "mode": self.mode, "case": asdict(self.case),
             "kube_proxy": {"configuration": proxy.configuration},
             "command": f"tests/kube/run --version {self.setting.version} --kernel {self.setting.kernel}"

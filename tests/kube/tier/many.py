@@ -26,11 +26,10 @@ class ManyRun:
 
     def run(self):
         os.makedirs(self.folder, exist_ok=True)
-        cluster = Cluster(f"{self.setting.programs}/cni", "iptables")
+        cluster = Cluster(self.setting, "iptables")
         bridge = Bridge(cluster.node, self.setting.apiserver)
         path = iptables_path("nft")
-        proxy = KubeProxy(f"{self.setting.programs}/kube-{self.setting.version}/kube-proxy", cluster.node, self.mode,
-                          path, f"/tmp/{self.name}")
+        proxy = KubeProxy(self.setting.kube_proxy, cluster.node, self.mode, path, f"/tmp/{self.name}")
         try:
             self.numbers["kube_proxy_seconds"] = round(proxy.start(limit=1500), 1)
             Intruder(cluster, path).start()

@@ -60,18 +60,20 @@ class Sandbox:
 
 
 class Node:
-    """A node whose pods the CNI plugins attach. portmap: "iptables" or "nftables", its back end."""
+    """A node whose pods the CNI plugins attach, called by the program libcni.
 
-    def __init__(self, namespace, plugins, portmap="iptables"):
+    portmap: "iptables" or "nftables", its back end. cni_version: of the network's configuration."""
+
+    def __init__(self, namespace, libcni, plugins, portmap="iptables", cni_version="1.0.0"):
         self.namespace = namespace
-        self._plugins = plugins
+        self._libcni, self._plugins = libcni, plugins
         self._folder = tempfile.mkdtemp(prefix=f"cni-{namespace.name}-")
         # The node under test has libcni's own place, so that whoever looks there finds it.
         self.cache = os.path.dirname(CACHE) if namespace.name == "node" else self._folder
         self._conflist = f"{self._folder}/10-cbr0.conflist"
         ranges = [[{"subnet": subnet}] for subnet in services.NODE_CIDR[namespace.name].values()]
         with open(self._conflist, "w", encoding="ascii") as file:
-            json.dump({"cniVersion": "1.0.0", "name": "cbr0", "plugins": [
+            json.dump({"cniVersion": cni_version, "name": "cbr0", "plugins": [
                 {"type": "bridge", "bridge": "cni0", "isGateway": True, "isDefaultGateway": True, "hairpinMode": True,
                  "ipam": {"type": "host-local", "dataDir": f"{self._folder}/ipam", "ranges": ranges}},
                 {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True, "backend": portmap},
@@ -89,7 +91,7 @@ class Node:
         self._call("del", sandbox, mappings, path)
 
     def _call(self, command, sandbox, mappings, path):
-        return self.namespace.run(f"{self._plugins}/sandbox", command, self._conflist,
+        return self.namespace.run(self._libcni, command, self._conflist,
                                   stdin=sandbox.request(mappings, self._plugins, self.cache),
                                   env={"PATH": path or os.environ["PATH"]})
 
@@ -97,7 +99,8 @@ class Node:
 class Cluster:
     """Two nodes, their pods, a host outside, and servers that say who they are as "pod:port"."""
 
-    def __init__(self, plugins, portmap):
+    def __init__(self, setting, portmap, plugins=""):
+        """portmap, plugins: back end and version of the plugins of the node under test (see cases.Case)."""
         shutil.rmtree(CACHE, ignore_errors=True)
         self._made = []
         lan, node, node_1, self.outside = (self._create(name) for name in ("lan", "node", "node-1", "outside"))
@@ -110,7 +113,9 @@ class Cluster:
         # What a balancer would announce, and a second address of the node.
         second = services.SECOND_NODE_ADDRESS
         node.ip(f"address add {second[4]}/24 dev eth0\naddress add {second[6]}/64 dev eth0 nodad\n")
-        self.nodes = {"node": Node(node, plugins, portmap), "node-1": Node(node_1, plugins)}
+        self.nodes = {"node": Node(node, setting.libcni, setting.plugins(plugins), portmap,
+                                   "0.4.0" if plugins == "0.9" else "1.0.0"),
+                      "node-1": Node(node_1, setting.libcni, setting.plugins())}
         for here, there in (("node", services.NODE_1), ("node-1", services.NODE)):
             namespace, other = self.nodes[here].namespace, "node-1" if here == "node" else "node"
             for family in services.FAMILIES:
