@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from lib.netns import CommandFailed
 from tier import dump, services, traffic
-from tier.nodes import CACHE, Cluster, Intruder
+from tier.nodes import CACHE, Cluster, Intruder, Node
 from tier.proxy import Bridge, KubeProxy, iptables_path
 from tier.verdicts import Watch
 
@@ -61,8 +61,12 @@ class Setting:
         """The program that calls the plugins as a runtime does."""
         return f"{self.cache}/kube/cni/sandbox"
 
-    def plugins(self, version=""):
-        return f"{self.cache}/cni/{version}/usr/lib/cni" if version else f"{self.cache}/kube/cni"
+    def node(self, namespace, portmap="iptables", plugins=""):
+        """portmap, plugins: of the node under test, see Case; the other one has the newest."""
+        if not plugins or namespace.name != "node":
+            return Node(namespace, self.libcni, f"{self.cache}/kube/cni", portmap)
+        return Node(namespace, self.libcni, f"{self.cache}/cni/{plugins}/usr/lib/cni", portmap,
+                    cni_version="0.4.0" if plugins == "0.9" else "1.0.0")
 
     def version_of(self, folder):
         with open(f"{self.cache}/{folder}/version", encoding="ascii") as file:
@@ -83,7 +87,7 @@ class CaseRun:
 
     def run(self):
         os.makedirs(self.folder, exist_ok=True)
-        cluster = Cluster(self.setting, self.case.portmap_backend, self.case.plugins)
+        cluster = Cluster(lambda namespace: self.setting.node(namespace, self.case.portmap_backend, self.case.plugins))
         bridge = Bridge(cluster.node, self.setting.apiserver)
         proxy = KubeProxy(self.setting.kube_proxy, cluster.node, self.mode,
                           iptables_path(self.case.kube_proxy_iptables), f"/tmp/{self.name}")

@@ -26,7 +26,7 @@ class ManyRun:
 
     def run(self):
         os.makedirs(self.folder, exist_ok=True)
-        cluster = Cluster(self.setting, "iptables")
+        cluster = Cluster(self.setting.node)
         bridge = Bridge(cluster.node, self.setting.apiserver)
         path = iptables_path("nft")
         proxy = KubeProxy(self.setting.kube_proxy, cluster.node, self.mode, path, f"/tmp/{self.name}")

@@ -62,7 +62,9 @@ class Sandbox:
 class Node:
     """A node whose pods the CNI plugins attach, called by the program libcni.
 
-    portmap: "iptables" or "nftables", its back end. cni_version: of the network's configuration."""
+    portmap: "iptables" or "nftables", its back end; none: without it. cni_version: of the network's configuration."""
+
+    network = "cbr0"
 
     def __init__(self, namespace, libcni, plugins, portmap="iptables", cni_version="1.0.0"):
         self.namespace = namespace
@@ -70,14 +72,13 @@ class Node:
         self._folder = tempfile.mkdtemp(prefix=f"cni-{namespace.name}-")
         # The node under test has libcni's own place, so that whoever looks there finds it.
         self.cache = os.path.dirname(CACHE) if namespace.name == "node" else self._folder
-        self._conflist = f"{self._folder}/10-cbr0.conflist"
         ranges = [[{"subnet": subnet}] for subnet in services.NODE_CIDR[namespace.name].values()]
-        with open(self._conflist, "w", encoding="ascii") as file:
-            json.dump({"cniVersion": cni_version, "name": "cbr0", "plugins": [
-                {"type": "bridge", "bridge": "cni0", "isGateway": True, "isDefaultGateway": True, "hairpinMode": True,
-                 "ipam": {"type": "host-local", "dataDir": f"{self._folder}/ipam", "ranges": ranges}},
-                {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True, "backend": portmap},
-            ]}, file)
+        self._conflist = {"cniVersion": cni_version, "name": self.network, "plugins": [
+            {"type": "bridge", "bridge": "cni0", "isGateway": True, "isDefaultGateway": True, "hairpinMode": True,
+             "ipam": {"type": "host-local", "dataDir": f"{self._folder}/ipam", "ranges": ranges}},
+            {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True, "backend": portmap}]}
+        if not portmap:
+            del self._conflist["plugins"][1]
 
     def attach(self, sandbox, mappings=(), path=None):
         """path: PATH of the plugins, which decides which iptables portmap finds."""
@@ -91,7 +92,11 @@ class Node:
         self._call("del", sandbox, mappings, path)
 
     def _call(self, command, sandbox, mappings, path):
-        return self.namespace.run(self._libcni, command, self._conflist,
+        """command: add or del. Returns the result as JSON."""
+        conflist = f"{self._folder}/10-{self.network}.conflist"
+        with open(conflist, "w", encoding="ascii") as file:
+            json.dump(self._conflist, file)
+        return self.namespace.run(self._libcni, command, conflist,
                                   stdin=sandbox.request(mappings, self._plugins, self.cache),
                                   env={"PATH": path or os.environ["PATH"]})
 
@@ -99,8 +104,8 @@ class Node:
 class Cluster:
     """Two nodes, their pods, a host outside, and servers that say who they are as "pod:port"."""
 
-    def __init__(self, setting, portmap, plugins=""):
-        """portmap, plugins: back end and version of the plugins of the node under test (see cases.Case)."""
+    def __init__(self, make_node):
+        """make_node: gives the Node of a namespace, called "node" (the one under test) or "node-1"."""
         shutil.rmtree(CACHE, ignore_errors=True)
         self._made = []
         lan, node, node_1, self.outside = (self._create(name) for name in ("lan", "node", "node-1", "outside"))
@@ -113,9 +118,7 @@ class Cluster:
         # What a balancer would announce, and a second address of the node.
         second = services.SECOND_NODE_ADDRESS
         node.ip(f"address add {second[4]}/24 dev eth0\naddress add {second[6]}/64 dev eth0 nodad\n")
-        self.nodes = {"node": Node(node, setting.libcni, setting.plugins(plugins), portmap,
-                                   "0.4.0" if plugins == "0.9" else "1.0.0"),
-                      "node-1": Node(node_1, setting.libcni, setting.plugins())}
+        self.nodes = {namespace.name: make_node(namespace) for namespace in (node, node_1)}
         for here, there in (("node", services.NODE_1), ("node-1", services.NODE)):
             namespace, other = self.nodes[here].namespace, "node-1" if here == "node" else "node"
             for family in services.FAMILIES:
@@ -172,10 +175,10 @@ class Cluster:
 
 
 class Intruder:
-    """The pod whose hostPorts are the Services' ports."""
+    """The pod whose hostPorts are the Services' ports. ports: (port, protocol) of them; default: all."""
 
-    def __init__(self, cluster, path):
-        self._cluster, self._path = cluster, path
+    def __init__(self, cluster, path, ports=None):
+        self._cluster, self._path, self._ports = cluster, path, ports or services.host_ports()
         self._sandbox = cluster.pods["intruder"]
         self._serving = False
 
@@ -184,10 +187,10 @@ class Intruder:
         return self._sandbox.container_id
 
     def start(self):
-        self._cluster.nodes["node"].attach(self._sandbox, services.host_ports(), self._path)
+        self._cluster.nodes["node"].attach(self._sandbox, self._ports, self._path)
         if not self._serving:
             self._cluster.serve_intruder_sctp()
             self._serving = True
 
     def stop(self):
-        self._cluster.nodes["node"].detach(self._sandbox, services.host_ports(), self._path)
+        self._cluster.nodes["node"].detach(self._sandbox, self._ports, self._path)

@@ -22,8 +22,9 @@ class Watch:
         if self._tracer:
             self._status = self._tracer.stop()
 
-    def disagreements(self, attempts):
-        """What hptrace says differently from who answered, one line each."""
+    def disagreements(self, attempts, reasons=lambda attempt: ()):
+        """What hptrace says differently from who answered, one line each. reasons: the reason codes that are true if
+        it was hijacked; empty: any."""
         if not self._tracer:
             return []
         if self._broken:
@@ -38,6 +39,8 @@ class Watch:
             allowed = expected_verdicts(attempt, self._mode)
             if allowed and (len(verdicts) != 1 or verdicts[0] not in allowed):
                 problems.append(f"hptrace: {attempt.name}: answered by {attempt.answer}, verdicts {verdicts}, not {allowed}")
+            elif allowed == ("hijacked",) and (codes := reasons(attempt)) and records[0].get("reason_code") not in codes:
+                problems.append(f"hptrace: {attempt.name}: reason {records[0].get('reason_code')}, not {' or '.join(codes)}")
         return problems
 
 
