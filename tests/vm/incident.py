@@ -83,7 +83,7 @@ class RowTest:
         elif portmap_gone or (destination is CLUSTER_IP and not self.row.cluster_ip):
             expected = "mysql-a"
         elif destination is NODE_PORT:
-            expected, reason = "mysql-c", "nodeport_ipvs"
+            expected, reason = "mysql-c", "no_accept" if self.row.kube_router else "nodeport_ipvs"
         else:
             expected, reason = "mysql-b", self.row.cluster_ip
         attempt = Attempt(client, family, protocol, destination, expected, reason, existing=keep)

@@ -9,6 +9,7 @@ truth/table.py's, hptrace's live verdict and reason code must fit the answer, an
 
 import argparse
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from tier.verdicts import Watch  # noqa: E402
 from truth import table  # noqa: E402
 from truth.kube import KubeProxy  # noqa: E402
 from truth.producers import Producer  # noqa: E402
+
+MODULES = ("br_netfilter", "ip_vs", "ip_vs_rr", "ip_vs_sh", "ip_set", "dummy")
 
 ASKED = ("mysql-a", "nodeport", "nodeport-local", "nodeport-local-elsewhere", "balancer", "balancer-ranges", "external",
          "external-on-node", "no-endpoints", "syslog")
@@ -128,6 +131,10 @@ class SettingTest:
         if attempt.by() != wanted.answer:
             self.problems.append(f"{attempt.name}: {attempt.by()} {attempt.answer}, the table says {wanted.answer}")
 
+    def _key(self, protocol, kind, address, port):
+        """What a prediction is for. A NodePort is the same on all addresses; kube-router's kinds are guesses."""
+        return (protocol, "" if kind == "NodePort" or self.setting.mode == "kube-router" else f"{kind} {address}", port)
+
     def _compare(self, audit, found):
         """What `hptrace audit` predicts against the answers: "depends" fits any, a winner must have won everywhere."""
         if audit.status not in (0, 3):
@@ -136,12 +143,11 @@ class SettingTest:
         for conflict in audit.records("conflict"):
             original = conflict["original"]
             kind = original["service"]["kind"]
-            winners[conflict["protocol"], kind, "" if kind == "NodePort" else original["ip"], original["port"]] = \
-                conflict["winner"]
+            winners[self._key(conflict["protocol"], kind, original.get("ip", ""), original["port"])] = conflict["winner"]
         answers = {}
         for attempt in found:
             if attempt.service:
-                key = (attempt.protocol, attempt.kind, "" if attempt.kind == "NodePort" else attempt.address, attempt.port)
+                key = self._key(attempt.protocol, attempt.kind, attempt.address, attempt.port)
                 answers.setdefault(key, set()).add(attempt.by() == "hostport")
         for key, taken in answers.items():
             winner = winners.get(key, "service")
@@ -157,6 +163,8 @@ def main():
     parser.add_argument("--column", action="append", default=[], choices=table.COLUMNS)
     options = parser.parse_args()
     private_mounts("/var/lib/cni", "/run/netns")
+    for module in MODULES:
+        subprocess.run(["modprobe", module], check=True)
     report = Report("the truth table: " + os.uname().release,
                     (("MODE", 11), ("KUBE", 6), ("HOSTPORT", 8), ("ORDER", 20), *((row, 10) for row in table.ROWS)))
     for setting in settings():

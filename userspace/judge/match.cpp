@@ -22,12 +22,12 @@ const NatTable* find_table(const NodeState& state, Backend backend, Family famil
 }
 
 ReasonCode ipvs_reason(const Service& service, const HostPortRule& rule, const NodeState& state) {
+    const auto accept = accept_backend(state, service.family, rule.backend);
+    if (!accept) {  // whatever the kind, which is a guess without kube-proxy's sets
+        return ReasonCode::no_accept;
+    }
     if (service.kind == ServiceKind::node_port) {
         return ReasonCode::nodeport_ipvs;
-    }
-    const auto accept = accept_backend(state, service.family, rule.backend);
-    if (!accept) {
-        return ReasonCode::no_accept;
     }
     if (*accept != rule.backend) {
         return ReasonCode::other_backend;

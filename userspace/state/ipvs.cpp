@@ -157,26 +157,26 @@ bool is_member(const IpSet& set, const KindOfSet& kind, const Endpoint& address,
     return set.contains({.ip = address.ip, .port = address.port, .protocol = std::to_underlying(protocol)});
 }
 
-using DeviceOfAddress = std::unordered_map<Address, std::string_view>;
+// Local addresses; true: also on a device that is for Services only.
+using LocalAddresses = std::unordered_map<Address, bool>;
 
-DeviceOfAddress devices_of(const std::vector<LocalAddress>& addresses) {
-    DeviceOfAddress devices;
+LocalAddresses index_of(const std::vector<LocalAddress>& addresses) {
+    LocalAddresses index;
     for (const auto& [prefix, device] : addresses) {
-        devices.try_emplace(prefix.address, device);
+        bool& of_services = index[prefix.address];
+        of_services = of_services || device == "kube-ipvs0" || device == "kube-dummy-if";
     }
-    return devices;
+    return index;
 }
 
 // Without kube-proxy's sets: kube-proxy and kube-router keep Service addresses on a device of their own.
-ServiceKind guess_kind(const DeviceOfAddress& devices, const Address& ip) {
-    const auto device = devices.find(ip);
-    const bool of_the_node =
-        device != devices.end() && device->second != "kube-ipvs0" && device->second != "kube-dummy-if";
-    return of_the_node ? ServiceKind::node_port : ServiceKind::cluster_ip;
+ServiceKind guess_kind(const LocalAddresses& addresses, const Address& ip) {
+    const auto local = addresses.find(ip);
+    return local == addresses.end() || local->second ? ServiceKind::cluster_ip : ServiceKind::node_port;
 }
 
 void set_kind(Service& service, const Endpoint& address, const std::vector<IpSet>& sets,
-              const DeviceOfAddress& devices) {
+              const LocalAddresses& addresses) {
     for (const auto& kind : kinds_of_sets) {
         const auto* const set = find_set(sets, service.family, kind.name);
         if (set != nullptr && is_member(*set, kind, address, service.protocol)) {
@@ -185,7 +185,7 @@ void set_kind(Service& service, const Endpoint& address, const std::vector<IpSet
             return;
         }
     }
-    service.kind = guess_kind(devices, address.ip);
+    service.kind = guess_kind(addresses, address.ip);
 }
 
 // kube-proxy itself answers them on every node address; there is no virtual server.
@@ -261,7 +261,7 @@ Result<std::vector<VirtualServer>> read_virtual_servers() {
 }
 
 void add_ipvs_services(const std::vector<VirtualServer>& servers, const std::vector<IpSet>& sets, NodeState& state) {
-    const auto devices = devices_of(state.local_addresses);
+    const auto addresses = index_of(state.local_addresses);
     for (const auto& server : servers) {
         const auto protocol = service_protocol(server);
         if (!protocol) {
@@ -276,7 +276,7 @@ void add_ipvs_services(const std::vector<VirtualServer>& servers, const std::vec
         service.protocol = *protocol;
         service.endpoints = server.real_servers;
         service.persistent = server.persistent;
-        set_kind(service, server.address, sets, devices);
+        set_kind(service, server.address, sets, addresses);
         state.services.push_back(std::move(service));
     }
     if (state.proxy == ProxyMode::none && !servers.empty()) {

@@ -75,7 +75,7 @@ class KubeProxy:
     """The real program; start() returns once everything it knows of is on the node."""
 
     def __init__(self, program, namespace, mode, path, folder):
-        self._program, self._namespace, self._path, self._folder = program, namespace, path, folder
+        self._program, self._namespace, self._mode, self._path, self._folder = program, namespace, mode, path, folder
         self._process, self._log = None, None
         self.command = [program, f"--config={folder}/kube-proxy.json", "-v=2"]
         kubeconfig = f"{folder}/kubeconfig"
@@ -145,7 +145,15 @@ class KubeProxy:
         return {name: float(value) for name, value in re.findall(r"^(kubeproxy_\S+) (\S+)$", text, re.MULTILINE)}
 
     def _synced(self):
-        """Both families have been written since the last change it heard of (they share one series before 1.34)."""
+        """Both families have been written since the last change it heard of."""
+        return self._says_synced() and (self._mode == "nftables" or all(map(self._has_rules, ("iptables", "ip6tables"))))
+
+    def _has_rules(self, command):
+        """Before 1.34 both families share their metrics, so that two rounds of one look like one of each."""
+        rules = self._namespace.run(f"{command}-save", "-t", "nat", env={"PATH": self._path})
+        return re.search(r"^-A KUBE-SERVICES ", rules, re.MULTILINE)
+
+    def _says_synced(self):
         values = self.metrics()
         prefix = "kubeproxy_sync_proxy_rules_"
 

@@ -62,6 +62,13 @@ TEST_CASE("every hijack has the reason its rules show") {
          with(ipvs_node(legacy),
               [](auto& s) { s.nat_tables = {{Backend::iptables_legacy, Family::ipv4, {-1, 0}, {-1, 0}, false}}; }),
          service_address, ReasonCode::no_accept},
+        {"kube-router, an address of the node",
+         with(ipvs_node(legacy),
+              [](auto& s) {
+                  s.hostports = {hostport(Backend::iptables_legacy, 30306)};
+                  s.nat_tables.clear();
+              }),
+         node_port_address, ReasonCode::no_accept},
         {"ACCEPT of the other family only",
          with(ipvs_node(legacy), [](auto& s) { s.nat_tables[0].family = Family::ipv6; }), service_address,
          ReasonCode::no_accept},

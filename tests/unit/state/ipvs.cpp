@@ -175,9 +175,14 @@ TEST_CASE("without ipsets the device of the address tells the kind", "[ipvs]") {
     NodeState state;
     state.local_addresses = {{parse_prefix("127.0.0.0/8").value(), "lo"},
                              {parse_prefix("10.96.0.10/32").value(), "kube-dummy-if"},
-                             {parse_prefix("192.0.2.5/32").value(), "eth0"}};
-    add_ipvs_services({virtual_server("10.96.0.10:3306"), virtual_server("192.0.2.5:30306")}, {}, state);
-    REQUIRE(state.services.size() == 2);
+                             {parse_prefix("192.0.2.5/32").value(), "eth0"},
+                             {parse_prefix("198.51.100.7/32").value(), "eth0"},  // keepalived has it, too
+                             {parse_prefix("198.51.100.7/32").value(), "kube-dummy-if"}};
+    add_ipvs_services(
+        {virtual_server("10.96.0.10:3306"), virtual_server("192.0.2.5:30306"), virtual_server("198.51.100.7:443")}, {},
+        state);
+    REQUIRE(state.services.size() == 3);
+    CHECK(find(state, "198.51.100.7:443")->kind == ServiceKind::cluster_ip);
     CHECK(find(state, "10.96.0.10:3306")->kind == ServiceKind::cluster_ip);
     CHECK(find(state, "192.0.2.5:30306")->kind == ServiceKind::node_port);
     CHECK(state.proxy == ProxyMode::other_ipvs);

@@ -95,10 +95,11 @@ def reasons(setting, row, attempt):
     """Why a hostPort wins where it does not merely get what falls through."""
     mode, column = setting.mode, setting.column
     if mode in ("ipvs", "kube-router"):
+        if mode == "kube-router":
+            return ("no_accept",)
         if row == "NodePort":
             return ("nodeport_ipvs",)
-        return ("no_accept",) if mode == "kube-router" else \
-            ("jump_before_kube_services",) if column == "A0" else ("other_backend",)
+        return ("jump_before_kube_services",) if column == "A0" else ("other_backend",)
     if row in ("ClusterIP", "not local"):
         return ("no_local_check",)
     fallthrough = falls_through(mode, attempt)
