@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from lib import hptrace  # noqa: E402
 from lib.cluster import MYSQL_A, NODE, Cluster  # noqa: E402
+from lib.footprint import changes_since, footprint, modules, read  # noqa: E402
 from lib.incident import MYSQL, OTHER, ROWS, Incident  # noqa: E402
 from lib.kubeproxy import KubeProxy  # noqa: E402
 from lib.netns import Namespace, private_mounts  # noqa: E402
@@ -31,19 +32,6 @@ WATCHED_MODULES = ("nf_nat", "nf_conntrack", "ip_vs", "nf_tables", "ip_tables", 
                    "nf_conntrack_netlink", "nfnetlink")
 
 
-def read(path):
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    except FileNotFoundError:
-        return "(absent)"
-
-
-def modules():
-    """Name -> users. The sizes and addresses do not matter, the users do: nothing may be left holding a module."""
-    return {line.split()[0]: line.split()[2] for line in read("/proc/modules").splitlines()}
-
-
 class Fresh:
     def __init__(self, options, report):
         self.binary = options.hptrace
@@ -52,43 +40,14 @@ class Fresh:
 
     # --- nothing changes ----------------------------------------------------------------------------------------
 
-    def node_state(self, node):
-        """What hptrace must leave as it is. Asks only subsystems that are loaded: asking would load them."""
-        loaded = modules()
-        state = {"/proc/modules": loaded}
-        with node:
-            for file in ("ip_tables_names", "ip6_tables_names", "arp_tables_names"):
-                state[file] = read(f"/proc/thread-self/net/{file}")
-        if "nf_tables" in loaded:
-            state["nft list ruleset"] = node.run("nft", "list", "ruleset")
-        if "ip_vs" in loaded:
-            state["ipvsadm -Sn"] = node.run("ipvsadm", "-Sn")
-        if "ip_set" in loaded:
-            state["ipset save"] = node.run("ipset", "save")
-        for name, file in (("iptables-legacy", "ip_tables_names"), ("ip6tables-legacy", "ip6_tables_names")):
-            if "nat" in state[file].split():
-                state[name] = "\n".join(line for line in node.run(f"{name}-save", "-t", "nat").splitlines()
-                                        if not line.startswith("#"))
-        state["addresses"] = node.run("ip", "-o", "address")
-        return state
-
     def changes_nothing(self, when, node):
-        before = self.node_state(node)
+        before = footprint(node)
         for command in COMMANDS:
             program = hptrace.run(node, self.binary, *command)
-            after = self.settled_state(node, before)
-            problems = [f"{name} changed: {before.get(name)!r} -> {after.get(name)!r}"
-                        for name in sorted(before | after) if before.get(name) != after.get(name)]
+            problems = changes_since(before, node)
             if program.status not in (0, 1, 3, 4):
                 problems.append(f"exit status {program.status}")
             self.verdict(f"unchanged, {when}", " ".join(command), program, problems)
-
-    def settled_state(self, node, before):
-        # A module's users go down some time after the last reference is dropped (RCU).
-        deadline = time.monotonic() + 20
-        while (after := self.node_state(node)) != before and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return after
 
     # --- bad input ----------------------------------------------------------------------------------------------
 

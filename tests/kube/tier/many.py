@@ -31,7 +31,7 @@ class ManyRun:
         path = iptables_path("nft")
         proxy = KubeProxy(self.setting.kube_proxy, cluster.node, self.mode, path, f"/tmp/{self.name}")
         try:
-            self.numbers["kube_proxy_seconds"] = round(proxy.start(limit=1500), 1)
+            self.numbers["kube_proxy_seconds"] = round(proxy.start(limit=3300), 1)
             Intruder(cluster, path).start()
             begin = time.monotonic()
             dump.take(cluster.node, f"{self.folder}/dump", CACHE, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))

@@ -39,6 +39,10 @@ class Producer:
             for family in services.FAMILIES:
                 self._cluster.node.run("nft", "-f", "-", stdin=self._without_local_check(family))
 
+    def stop(self):
+        """What portmap wrote goes with the pod."""
+        self._intruder.stop()
+
     def _add_what_ip6tables_legacy_left_out(self):
         """ip6tables-legacy 1.8.9 takes -C of any --dport for a match, so portmap adds the first port's rule only."""
         nodes, ip6tables = self._cluster.node, ("ip6tables-legacy-restore", "-w", "--noflush")
