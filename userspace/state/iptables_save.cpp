@@ -67,7 +67,7 @@ private:
         }
         table_ = name;
         if (wanted()) {
-            tables_.push_back({.backend = backend_, .families = {family_}, .name = table_, .chains = {}});
+            tables_.push_back({.backend = backend_, .families = {family_}, .name = table_, .chains = {}, .sets = {}});
             chain_at_.clear();
         }
         return {};

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "state/json_read.hpp"
+#include "state/nft_json_set.hpp"
 
 namespace hptrace {
 namespace {
@@ -46,6 +47,7 @@ std::vector<Family> families_of(TableFamily family) {
 struct Reading {
     RuleTable table;
     std::unordered_map<std::string, std::size_t> chain_at;
+    NftSets sets;
 };
 using Readings = std::map<std::pair<TableFamily, std::string>, Reading>;
 
@@ -81,6 +83,19 @@ Result<void> add_chain(const json& object, Readings& readings) {
     return {};
 }
 
+Result<void> add_set(const json& object, Readings& readings) {
+    const auto family = table_family(text_of(object, "family").value_or(""));
+    const auto reading = family ? readings.find({*family, text_of(object, "table").value_or("")}) : readings.end();
+    if (reading == readings.end() || !sets_matter(reading->second.table)) {
+        return {};
+    }
+    if (auto set = decode_nft_json_set(object)) {
+        auto name = set->name;
+        reading->second.sets.emplace(std::move(name), *std::move(set));
+    }
+    return {};
+}
+
 Result<void> add_rule(const json& object, Readings& readings) {
     const auto family = table_family(text_of(object, "family").value_or(""));
     if (!family) {
@@ -100,8 +115,9 @@ Result<void> add_rule(const json& object, Readings& readings) {
         return failure(fmt::format("a rule of chain '{}', which table {} does not have", name, table));
     }
     const auto families = families_of(*family);
+    const NftSets* const sets = sets_matter(reading->second.table) ? &reading->second.sets : nullptr;
     reading->second.table.chains[chain->second].rules.push_back(
-        decode_nft_json_rule(object, families.size() == 1 ? std::optional(families.front()) : std::nullopt));
+        decode_nft_json_rule(object, families.size() == 1 ? std::optional(families.front()) : std::nullopt, sets));
     return {};
 }
 
@@ -117,8 +133,10 @@ Result<std::vector<RuleTable>> parse_nft_json(std::string_view text) {
         return failure("not what nft -j prints: no \"nftables\" in it");
     }
     Readings readings;
-    // Rules of a chain may stand before a later chain: chains first, for they say which tables matter.
-    for (const auto& [key, add] : {std::pair{"chain", &add_chain}, std::pair{"rule", &add_rule}}) {
+    // Rules of a chain may stand before a later chain: chains first, for they say which tables matter, then the sets
+    // that rules look into.
+    for (const auto& [key, add] : {std::pair{"chain", &add_chain}, std::pair{"set", &add_set},
+                                   std::pair{"map", &add_set}, std::pair{"rule", &add_rule}}) {
         for (const auto& object : *objects) {
             if (const json* const value = member(object, key)) {
                 if (const auto added = add(*value, readings); !added) {
@@ -131,6 +149,7 @@ Result<std::vector<RuleTable>> parse_nft_json(std::string_view text) {
     for (auto& [key, reading] : readings) {
         if (can_hold_nat(reading.table)) {
             reading.table.backend = nf_tables_backend(reading.table);
+            reading.table.sets = named_sets(std::move(reading.sets));
             tables.push_back(std::move(reading.table));
         }
     }

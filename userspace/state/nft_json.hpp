@@ -9,6 +9,7 @@
 
 #include "base/address.hpp"
 #include "base/error.hpp"
+#include "state/nft_set.hpp"
 #include "state/ruleset.hpp"
 
 namespace hptrace {
@@ -18,7 +19,7 @@ namespace hptrace {
 Result<std::vector<RuleTable>> parse_nft_json(std::string_view text);
 
 // What one "rule" object means, decoded as decode_nft_rule() decodes the kernel's expressions.
-// `family`: of the rule's table; nothing for inet.
-Rule decode_nft_json_rule(const nlohmann::json& rule, std::optional<Family> family);
+// `family`: of the rule's table; nothing for inet. `sets`: the table's named ones; null: its maps are not followed.
+Rule decode_nft_json_rule(const nlohmann::json& rule, std::optional<Family> family, const NftSets* sets = nullptr);
 
 }  // namespace hptrace

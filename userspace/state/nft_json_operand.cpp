@@ -151,6 +151,19 @@ Operand json_operand(const json& expression) {
     return operand_of(expression, 0);
 }
 
+std::vector<Operand> json_operands(const json& expression) {
+    std::vector<Operand> operands;
+    const json* const parts = member(expression, "concat");
+    if (parts == nullptr || !parts->is_array()) {
+        operands.push_back(json_operand(expression));
+        return operands;
+    }
+    for (const auto& part : *parts) {
+        operands.push_back(json_operand(part));
+    }
+    return operands;
+}
+
 bool is_evaluated(const Operand& operand) {
     return operand.kind == Operand::Kind::fib_type || (operand.kind == Operand::Kind::payload && operand.length != 0) ||
            (operand.kind == Operand::Kind::meta &&

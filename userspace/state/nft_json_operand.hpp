@@ -17,6 +17,9 @@ namespace hptrace {
 // Kind::nothing: not known here.
 Operand json_operand(const nlohmann::json& expression);
 
+// Every part of a concatenation; of anything else itself.
+std::vector<Operand> json_operands(const nlohmann::json& expression);
+
 // Does its value decide about Services and HostPorts? Else the match is one of Rule::conditions, whatever the value.
 bool is_evaluated(const Operand& operand);
 

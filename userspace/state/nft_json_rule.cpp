@@ -12,6 +12,7 @@
 #include "state/json_read.hpp"
 #include "state/nft_json.hpp"
 #include "state/nft_json_operand.hpp"
+#include "state/nft_json_set.hpp"
 #include "state/nftables_compare.hpp"
 #include "state/save_text.hpp"
 #include "state/xt_decode.hpp"
@@ -40,7 +41,7 @@ std::optional<std::uint16_t> port_in(const json& value) {
 
 class Decoder {
 public:
-    explicit Decoder(std::optional<Family> family) : family_(family) {}
+    Decoder(std::optional<Family> family, const NftSets* sets) : sets_(sets), family_(family) {}
 
     void statement(const json& statement);
 
@@ -64,11 +65,14 @@ private:
     void nat(TargetKind kind, std::string name, const json& value);
     void redirect(const json& value);
     void mangle(const json& value);
-    void map(const json& value);
+    bool map(const json& value);
+    std::optional<MapLookup> lookup(const json& key, const json& data);
+    void unread_map(const json& value);
     void xt(const json& value);
     bool verdict(std::string_view name, const json& value);
     bool other_statement(std::string_view name, const json& value);
 
+    const NftSets* sets_;  // null: the table's are not read
     std::optional<Family> family_;
     Rule rule_;
     Target statement_;  // what a rule does if no verdict and no NAT is in it
@@ -199,9 +203,11 @@ void Decoder::nat(TargetKind kind, std::string name, const json& value) {
     }
     const json* const address = member(value, "addr");
     const json* const port = member(value, "port");
+    // An address and a port that one map yields stand where else the address does.
     for (const json* const part : {address, port}) {
-        if (part != nullptr && member(*part, "map") != nullptr) {
-            map(*member(*part, "map"));
+        if (part != nullptr && member(*part, "map") != nullptr && map(*member(*part, "map")) && part == address &&
+            port == nullptr && rule_.maps.front().data != SetData::verdict) {
+            return;
         }
     }
     // A single value, or {"range": [first, last]}.
@@ -257,12 +263,43 @@ void Decoder::mangle(const json& value) {
         unread("payload set");
     }
     if (const json* const to = member(value, "value"); to != nullptr && member(*to, "map") != nullptr) {
-        map(*member(*to, "map"));
+        unread_map(*member(*to, "map"));
     }
 }
 
-// A map or verdict map: what it yields is not followed.
-void Decoder::map(const json& value) {
+// True: what the map yields is this rule's verdict or its new destination.
+bool Decoder::map(const json& value) {
+    const json* const key = member(value, "key");
+    const json* const data = member(value, "data");
+    auto found = key != nullptr && data != nullptr && rule_.maps.empty() ? lookup(*key, *data) : std::nullopt;
+    if (!found) {
+        unread_map(value);
+        return false;
+    }
+    demand(*key);
+    rule_.maps.push_back(*std::move(found));
+    return true;
+}
+
+std::optional<MapLookup> Decoder::lookup(const json& key, const json& data) {
+    if (sets_ == nullptr) {
+        return std::nullopt;
+    }
+    std::vector<LookupField> fields;
+    for (const Operand& operand : json_operands(key)) {
+        fields.push_back(lookup_field(operand, family_));
+    }
+    if (data.is_string()) {
+        const auto& name = data.get_ref<const std::string&>();
+        const auto set = name.starts_with('@') ? sets_->find(name.substr(1)) : sets_->end();
+        return set == sets_->end() ? std::nullopt : make_lookup(set->second, std::move(fields));
+    }
+    const json* const elements = member(data, "set");
+    auto map = elements == nullptr ? std::nullopt : decode_nft_json_map(*elements, fields, family_);
+    return map ? make_anonymous_lookup(*std::move(map), std::move(fields)) : std::nullopt;
+}
+
+void Decoder::unread_map(const json& value) {
     if (const json* const key = member(value, "key")) {
         demand(*key);
     }
@@ -335,7 +372,9 @@ void Decoder::statement(const json& statement) {
     } else if (name == "match") {
         match(*value);
     } else if (name == "vmap") {
-        map(*value);
+        if (map(*value)) {
+            rule_.target = {TargetKind::verdict_map, "vmap", {}, {}};
+        }
     } else if (name == "dnat" || name == "snat") {
         nat(name == "dnat" ? TargetKind::dnat : TargetKind::snat, name, *value);
     } else if (name == "redirect") {
@@ -351,8 +390,8 @@ void Decoder::statement(const json& statement) {
 
 }  // namespace
 
-Rule decode_nft_json_rule(const json& rule, std::optional<Family> family) {
-    Decoder decoder(family);
+Rule decode_nft_json_rule(const json& rule, std::optional<Family> family, const NftSets* sets) {
+    Decoder decoder(family, sets);
     if (const json* const statements = member(rule, "expr"); statements != nullptr && statements->is_array()) {
         for (const auto& statement : *statements) {
             decoder.statement(statement);

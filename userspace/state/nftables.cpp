@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The dump of nf_tables: tables that can hold nat rules, their chains and rules, all of one generation.
+// The dump of nf_tables: tables that can hold nat rules, their chains, sets and rules, all of one generation.
 #include <fmt/format.h>
 #include <libmnl/libmnl.h>
 #include <libnftnl/chain.h>
 #include <libnftnl/rule.h>
+#include <libnftnl/set.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -18,7 +19,9 @@
 #include <utility>
 
 #include "state/netlink.hpp"
+#include "state/nft_set.hpp"
 #include "state/nftables_rule.hpp"
+#include "state/nftables_set.hpp"
 #include "state/presence.hpp"
 #include "state/ruleset.hpp"
 #include "state/set_names.hpp"
@@ -32,6 +35,7 @@ constexpr std::array<std::string_view, NF_INET_NUMHOOKS> hook_names{"PREROUTING"
 struct FreeNftnl {
     void operator()(nftnl_chain* chain) const { nftnl_chain_free(chain); }
     void operator()(nftnl_rule* rule) const { nftnl_rule_free(rule); }
+    void operator()(nftnl_set* set) const { nftnl_set_free(set); }
 };
 
 using TableKey = std::pair<int, std::string>;  // NFPROTO_*, name
@@ -47,15 +51,22 @@ private:
     struct Reading {
         RuleTable table;
         std::unordered_map<std::string, std::size_t> chain_at;
+        NftSets sets;
     };
 
     Result<std::uint32_t> generation();
     Result<void> request(unsigned message, const MessageHandler& handle);
     Result<void> add_chain(const Message& message);
+    Result<void> read_sets();
+    Result<void> add_set(const Message& message);
+    // The kernel gives the elements of one set at a time.
+    Result<void> read_elements(const TableKey& table, NftSet& set);
     Result<void> add_rule(const Message& message);
     // The rule when libnftnl does not know one of its expressions: where it is, and that it could not be read.
     Result<void> add_unknown_rule(const Message& message);
-    Chain* chain_of(int family, const std::string& table, const std::string& chain);
+    // Null: of a table left out; a chain that is new changes the generation.
+    static Chain* chain_of(Reading* reading, const std::string& chain);
+    Reading* reading_of(int family, const std::string& table);
 
     NetlinkSocket& socket_;
     std::map<TableKey, Reading> tables_;
@@ -73,6 +84,10 @@ std::vector<Family> families_of(int nfproto) {
         default:
             return {};  // arp, bridge, netdev: no nat
     }
+}
+
+std::unexpected<Error> changed() {
+    return system_error("nf_tables: the ruleset changed while it was read", EINTR);
 }
 
 Result<std::uint32_t> Dump::generation() {
@@ -138,13 +153,73 @@ Result<void> Dump::add_chain(const Message& message) {
     return {};
 }
 
-Chain* Dump::chain_of(int family, const std::string& table, const std::string& chain) {
+Result<void> Dump::read_sets() {
+    if (std::ranges::none_of(tables_, [](const auto& item) { return sets_matter(item.second.table); })) {
+        return {};
+    }
+    const auto sets = request(NFT_MSG_GETSET, [this](const Message& message) { return add_set(message); });
+    if (!sets) {
+        return sets;
+    }
+    for (auto& [key, reading] : tables_) {
+        for (auto& [name, set] : reading.sets) {
+            if (const auto elements = read_elements(key, set); !elements) {
+                return elements;
+            }
+        }
+    }
+    return {};
+}
+
+Result<void> Dump::add_set(const Message& message) {
+    const std::unique_ptr<nftnl_set, FreeNftnl> raw(nftnl_set_alloc());
+    if (!raw || nftnl_set_nlmsg_parse(message.header, raw.get()) < 0) {
+        return {};  // rules that look into it are then not understood
+    }
+    const char* table = nftnl_set_get_str(raw.get(), NFTNL_SET_TABLE);
+    Reading* const reading = table == nullptr
+                                 ? nullptr
+                                 : reading_of(static_cast<int>(nftnl_set_get_u32(raw.get(), NFTNL_SET_FAMILY)), table);
+    if (reading == nullptr || !sets_matter(reading->table)) {
+        return {};
+    }
+    auto set = decode_nft_set(*raw);
+    // Of anonymous ones only maps are followed.
+    if (set && (set->data != SetData::none || !set->name.starts_with("__"))) {
+        auto name = set->name;
+        reading->sets.emplace(std::move(name), *std::move(set));
+    }
+    return {};
+}
+
+Result<void> Dump::read_elements(const TableKey& table, NftSet& set) {
+    Request request(nfnl_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM), NLM_F_DUMP);
+    auto& header = request.family_header<nfgenmsg>();
+    header.nfgen_family = static_cast<std::uint8_t>(table.first);
+    header.version = NFNETLINK_V0;
+    mnl_attr_put_strz(request.header(), NFTA_SET_ELEM_LIST_TABLE, table.second.c_str());
+    mnl_attr_put_strz(request.header(), NFTA_SET_ELEM_LIST_SET, set.name.c_str());
+    auto done = socket_.exchange(request, [&set](const Message& message) -> Result<void> {
+        add_nft_elements(*message.header, set);
+        return {};
+    });
+    if (!done && done.error().code == ENOENT) {  // removed since sets were listed
+        return changed();
+    }
+    return done;
+}
+
+Dump::Reading* Dump::reading_of(int family, const std::string& table) {
     const auto reading = tables_.find({family, table});
-    if (reading == tables_.end()) {
+    return reading == tables_.end() ? nullptr : &reading->second;
+}
+
+Chain* Dump::chain_of(Reading* reading, const std::string& chain) {
+    if (reading == nullptr) {
         return nullptr;
     }
-    const auto at = reading->second.chain_at.find(chain);
-    return at == reading->second.chain_at.end() ? nullptr : &reading->second.table.chains[at->second];
+    const auto at = reading->chain_at.find(chain);
+    return at == reading->chain_at.end() ? nullptr : &reading->table.chains[at->second];
 }
 
 Result<void> Dump::add_rule(const Message& message) {
@@ -158,13 +233,14 @@ Result<void> Dump::add_rule(const Message& message) {
         return failure("nf_tables: a rule without a chain");
     }
     const int family = static_cast<int>(nftnl_rule_get_u32(raw.get(), NFTNL_RULE_FAMILY));
-    Chain* chain = chain_of(family, table, name);
-    if (chain == nullptr) {  // of a table left out; one that is new changes the generation
+    Reading* const reading = reading_of(family, table);
+    Chain* const chain = chain_of(reading, name);
+    if (chain == nullptr) {
         return {};
     }
     const auto families = families_of(family);
-    chain->rules.push_back(
-        decode_nft_rule(*raw, families.size() == 1 ? std::optional(families.front()) : std::nullopt, set_name_));
+    chain->rules.push_back(decode_nft_rule(*raw, families.size() == 1 ? std::optional(families.front()) : std::nullopt,
+                                           set_name_, reading->sets));
     return {};
 }
 
@@ -176,7 +252,7 @@ Result<void> Dump::add_unknown_rule(const Message& message) {
     }
     const auto table = attributes->text(NFTA_RULE_TABLE);
     const auto name = attributes->text(NFTA_RULE_CHAIN);
-    Chain* chain = table && name ? chain_of(header->nfgen_family, *table, *name) : nullptr;
+    Chain* chain = table && name ? chain_of(reading_of(header->nfgen_family, *table), *name) : nullptr;
     if (chain == nullptr) {
         return {};
     }
@@ -198,6 +274,9 @@ Result<std::vector<RuleTable>> Dump::read() {
         return std::unexpected(chains.error());
     }
     std::erase_if(tables_, [](const auto& item) { return !can_hold_nat(item.second.table); });
+    if (const auto sets = read_sets(); !sets) {
+        return std::unexpected(sets.error());
+    }
     const auto rules = request(NFT_MSG_GETRULE, [this](const Message& message) { return add_rule(message); });
     if (!rules) {
         return std::unexpected(rules.error());
@@ -207,11 +286,12 @@ Result<std::vector<RuleTable>> Dump::read() {
         return std::unexpected(after.error());
     }
     if (*after != *before) {
-        return system_error("nf_tables: the ruleset changed while it was read", EINTR);
+        return changed();
     }
     std::vector<RuleTable> tables;
     for (auto& [key, reading] : tables_) {
         reading.table.backend = nf_tables_backend(reading.table);
+        reading.table.sets = named_sets(std::move(reading.sets));
         tables.push_back(std::move(reading.table));
     }
     return tables;

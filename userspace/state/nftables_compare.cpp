@@ -188,24 +188,27 @@ void compare_fib(const Operand& operand, nft_cmp_ops operation, Data data, Rule&
 
 }  // namespace
 
-std::optional<std::size_t> Registers::slot(std::uint32_t number) {
+std::optional<std::size_t> Registers::slot(std::uint32_t number, std::size_t behind) {
+    constexpr std::size_t slot_size = 4;
+    std::size_t found = behind / slot_size;
     if (number >= NFT_REG_1 && number <= NFT_REG_4) {
-        return (number - NFT_REG_1) * 4;
+        found += (number - NFT_REG_1) * std::size_t{4};
+    } else if (number >= NFT_REG32_00 && number <= NFT_REG32_15) {
+        found += number - NFT_REG32_00;
+    } else {
+        return std::nullopt;
     }
-    if (number >= NFT_REG32_00 && number <= NFT_REG32_15) {
-        return number - NFT_REG32_00;
-    }
-    return std::nullopt;
+    return found < slot_count ? std::optional(found) : std::nullopt;
 }
 
-void Registers::store(std::uint32_t number, Operand operand) {
-    if (const auto first = slot(number)) {
+void Registers::store(std::uint32_t number, Operand operand, std::size_t behind) {
+    if (const auto first = slot(number, behind)) {
         slots_.at(*first) = std::move(operand);
     }
 }
 
-const Operand& Registers::at(std::uint32_t number) const {
-    const auto first = slot(number);
+const Operand& Registers::at(std::uint32_t number, std::size_t behind) const {
+    const auto first = slot(number, behind);
     return first ? slots_.at(*first) : nothing_;
 }
 
@@ -230,6 +233,8 @@ void compare(const Operand& operand, nft_cmp_ops operation, Data data, std::opti
             rule.conditions.push_back(operand.name);
             return;
         case Operand::Kind::constant:
+        case Operand::Kind::map_address:
+        case Operand::Kind::map_port:
         case Operand::Kind::nothing:
             rule.unread.emplace_back("cmp");
     }
@@ -246,6 +251,15 @@ void compare_range(const Operand& operand, bool inverted, Data first, Data last,
     } else {
         rule.conditions.emplace_back(operand.name + " range");
     }
+}
+
+bool is_address(const Operand& operand, std::optional<Family> family) {
+    if (operand.kind != Operand::Kind::payload || operand.key != NFT_PAYLOAD_NETWORK_HEADER || !family) {
+        return false;
+    }
+    const Header header = header_of(*family);
+    return operand.mask.empty() && operand.length == Address{.family = *family, .bytes = {}}.size() &&
+           (operand.offset == header.source || operand.offset == header.destination);
 }
 
 bool is_source(const Operand& operand, std::optional<Family> family) {

@@ -17,7 +17,7 @@ namespace hptrace {
 
 // What an expression put into a register.
 struct Operand {
-    enum class Kind : std::uint8_t { nothing, meta, payload, fib_type, constant, opaque };
+    enum class Kind : std::uint8_t { nothing, meta, payload, fib_type, constant, map_address, map_port, opaque };
     Kind kind = Kind::nothing;
     std::string name;                  // of the expression that loaded it
     std::uint32_t key = 0;             // meta: nft_meta_keys; payload: nft_payload_bases; fib_type: nft_fib_flags
@@ -30,15 +30,18 @@ struct Operand {
 // Sixteen slots of four bytes: NFT_REG32_00 to _15 are one each, NFT_REG_1 to _4 begin every fourth (nf_tables.h).
 class Registers {
 public:
+    // `behind`: bytes after the beginning of the register, for the parts of a concatenation.
     // Numbers that are no data register are ignored.
-    void store(std::uint32_t number, Operand operand);
+    void store(std::uint32_t number, Operand operand, std::size_t behind = 0);
     // Kind::nothing if nothing was loaded that begins there.
-    [[nodiscard]] const Operand& at(std::uint32_t number) const;
+    [[nodiscard]] const Operand& at(std::uint32_t number, std::size_t behind = 0) const;
 
 private:
-    static std::optional<std::size_t> slot(std::uint32_t number);
+    static std::optional<std::size_t> slot(std::uint32_t number, std::size_t behind);
 
-    std::array<Operand, 16> slots_;
+    static constexpr std::size_t slot_count = 16;
+
+    std::array<Operand, slot_count> slots_;
     Operand nothing_;
 };
 
@@ -51,6 +54,9 @@ void compare(const Operand& operand, nft_cmp_ops operation, std::span<const std:
 // The same for "first <= operand <= last", or its opposite.
 void compare_range(const Operand& operand, bool inverted, std::span<const std::uint8_t> first,
                    std::span<const std::uint8_t> last, Rule& rule);
+
+// A whole address of the network header of `family`?
+bool is_address(const Operand& operand, std::optional<Family> family);
 
 // A source address or source port?
 bool is_source(const Operand& operand, std::optional<Family> family);

@@ -44,7 +44,8 @@ struct Handler {
 
 class Decoder {
 public:
-    Decoder(std::optional<Family> family, const SetNameOf& set_name) : set_name_(set_name), family_(family) {}
+    Decoder(std::optional<Family> family, const SetNameOf& set_name, const NftSets& sets)
+        : set_name_(set_name), sets_(sets), family_(family) {}
 
     void expression(const nftnl_expr& expression);
 
@@ -76,6 +77,8 @@ private:
     void cmp(const nftnl_expr& expression);
     void range(const nftnl_expr& expression);
     void lookup(const nftnl_expr& expression);
+    void map(const nftnl_expr& expression, const std::string& name);
+    void nat_to_map(const nftnl_expr& expression);
     void nat(const nftnl_expr& expression);
     void redir(const nftnl_expr& expression);
     void match(const nftnl_expr& expression);
@@ -100,6 +103,7 @@ private:
     static const std::array<Handler, 33> handlers;
 
     const SetNameOf& set_name_;
+    const NftSets& sets_;
     std::optional<Family> family_;
     Registers registers_;
     Rule rule_;
@@ -238,9 +242,7 @@ void Decoder::range(const nftnl_expr& expression) {
 void Decoder::lookup(const nftnl_expr& expression) {
     const std::string set = text(expression, NFTNL_EXPR_LOOKUP_SET);
     if (nftnl_expr_is_set(&expression, NFTNL_EXPR_LOOKUP_DREG)) {
-        unread("map @" + set);
-        // What the map yields is not known; a verdict map's is this rule's verdict.
-        load(expression, NFTNL_EXPR_LOOKUP_DREG, {Operand::Kind::opaque, "map"});
+        map(expression, set);
         return;
     }
     const bool inverted = (number(expression, NFTNL_EXPR_LOOKUP_FLAGS) & NFT_LOOKUP_F_INV) != 0;
@@ -249,6 +251,39 @@ void Decoder::lookup(const nftnl_expr& expression) {
         return;
     }
     rule_.sets.push_back({{set, {is_source(source(expression, NFTNL_EXPR_LOOKUP_SREG), family_)}}, inverted});
+}
+
+void Decoder::map(const nftnl_expr& expression, const std::string& name) {
+    const auto found = sets_.find(name);
+    std::optional<MapLookup> lookup;
+    if (found != sets_.end() && rule_.maps.empty()) {
+        const NftSet& set = found->second;
+        std::vector<LookupField> fields;
+        std::size_t behind = 0;
+        for (const SetPart part : set.key) {
+            fields.push_back(lookup_field(registers_.at(number(expression, NFTNL_EXPR_LOOKUP_SREG), behind), family_));
+            behind += part_size(part);
+        }
+        lookup = name.starts_with(anonymous_map) ? make_anonymous_lookup(set, std::move(fields))
+                                                 : make_lookup(set, std::move(fields));
+    }
+    const std::uint32_t to = number(expression, NFTNL_EXPR_LOOKUP_DREG);
+    if (!lookup) {
+        unread("map @" + name);
+        // What the map yields is not known; a verdict map's is this rule's verdict.
+        registers_.store(to, {Operand::Kind::opaque, "map"});
+        return;
+    }
+    rule_.maps.push_back(*std::move(lookup));
+    if (to == NFT_REG_VERDICT) {
+        rule_.target = {TargetKind::verdict_map, "vmap", {}, {}};
+        return;
+    }
+    registers_.store(to, {Operand::Kind::map_address, "map"});
+    if (found->second.data == SetData::address_and_port) {
+        registers_.store(to, {Operand::Kind::map_port, "map"},
+                         Address{.family = found->second.family, .bytes = {}}.size());
+    }
 }
 
 std::optional<std::uint16_t> Decoder::constant_port(const nftnl_expr& expression, std::uint16_t attribute) {
@@ -282,6 +317,10 @@ void Decoder::nat(const nftnl_expr& expression) {
         unread(rule_.target.name + " of no family");
         return;
     }
+    if (source(expression, NFTNL_EXPR_NAT_REG_ADDR_MIN).kind == Operand::Kind::map_address) {
+        nat_to_map(expression);
+        return;
+    }
     // An address register that is not set means "unchanged"; the maximum is then not set either.
     const auto attribute_or = [&expression](std::uint16_t attribute, std::uint16_t otherwise) {
         return nftnl_expr_is_set(&expression, attribute) ? attribute : otherwise;
@@ -299,6 +338,22 @@ void Decoder::nat(const nftnl_expr& expression) {
     rule_.target.to = {*first_ip, *first_port};
     if (*last_ip != *first_ip || *last_port != *first_port) {
         rule_.target.to_last = {*last_ip, *last_port};
+    }
+}
+
+// The address is what a map yields: so must the port be, if the map has one, and only then.
+void Decoder::nat_to_map(const nftnl_expr& expression) {
+    const auto single = [&](std::uint16_t first, std::uint16_t last) {
+        return !nftnl_expr_is_set(&expression, last) || number(expression, first) == number(expression, last);
+    };
+    const auto data = rule_.maps.front().data;
+    const bool port_set = nftnl_expr_is_set(&expression, NFTNL_EXPR_NAT_REG_PROTO_MIN);
+    const bool fits = data == SetData::address_and_port
+                          ? port_set && source(expression, NFTNL_EXPR_NAT_REG_PROTO_MIN).kind == Operand::Kind::map_port
+                          : !port_set;
+    if (!fits || !single(NFTNL_EXPR_NAT_REG_ADDR_MIN, NFTNL_EXPR_NAT_REG_ADDR_MAX) ||
+        !single(NFTNL_EXPR_NAT_REG_PROTO_MIN, NFTNL_EXPR_NAT_REG_PROTO_MAX)) {
+        unread(rule_.target.name + " to what is not constant");
     }
 }
 
@@ -326,19 +381,11 @@ void Decoder::target(const nftnl_expr& expression) {
                      {family_.value_or(Family::ipv4), set_name_}, rule_);
 }
 
-// The comment nft keeps in a rule's user data: type, length, text (libnftnl's udata; not checked by the kernel).
 std::string comment_of(const nftnl_rule& rule) {
     std::uint32_t size = 0;
     const void* raw = nftnl_rule_get_data(&rule, NFTNL_RULE_USERDATA, &size);
-    Data data = raw == nullptr ? Data{} : Data(static_cast<const std::uint8_t*>(raw), size);
-    while (data.size() >= 2 && data.size() >= 2U + data[1]) {
-        const Data value = data.subspan(2, data[1]);
-        if (data[0] == NFTNL_UDATA_RULE_COMMENT) {
-            return {value.begin(), std::ranges::find(value, std::uint8_t{0})};
-        }
-        data = data.subspan(2 + value.size());
-    }
-    return {};
+    return user_comment(raw == nullptr ? Data{} : Data(static_cast<const std::uint8_t*>(raw), size),
+                        NFTNL_UDATA_RULE_COMMENT);
 }
 
 struct DestroyIterator {
@@ -347,8 +394,21 @@ struct DestroyIterator {
 
 }  // namespace
 
-Rule decode_nft_rule(const nftnl_rule& rule, std::optional<Family> family, const SetNameOf& set_name) {
-    Decoder decoder(family, set_name);
+// Type, length, text, one after the other (libnftnl's udata; not checked by the kernel).
+std::string user_comment(Data data, std::uint8_t type) {
+    while (data.size() >= 2 && data.size() >= 2U + data[1]) {
+        const Data value = data.subspan(2, data[1]);
+        if (data[0] == type) {
+            return {value.begin(), std::ranges::find(value, std::uint8_t{0})};
+        }
+        data = data.subspan(2 + value.size());
+    }
+    return {};
+}
+
+Rule decode_nft_rule(const nftnl_rule& rule, std::optional<Family> family, const SetNameOf& set_name,
+                     const NftSets& sets) {
+    Decoder decoder(family, set_name, sets);
     const std::unique_ptr<nftnl_expr_iter, DestroyIterator> expressions(nftnl_expr_iter_create(&rule));
     while (const nftnl_expr* expression = expressions ? nftnl_expr_iter_next(expressions.get()) : nullptr) {
         decoder.expression(*expression);

@@ -70,6 +70,64 @@ std::string nat_text(const Target& target) {
     return text;
 }
 
+// "goto chain", "drop", "10.0.0.1 . 80".
+std::string data_text(SetData data, const SetElement& element) {
+    if (data != SetData::verdict) {
+        return to_string(element.to.ip) +
+               (data == SetData::address_and_port ? fmt::format(" . {}", element.to.port) : std::string());
+    }
+    switch (element.verdict) {
+        case TargetKind::jump:
+            return "jump " + element.chain;
+        case TargetKind::go_to:
+            return "goto " + element.chain;
+        case TargetKind::accept:
+            return "accept";
+        case TargetKind::return_:
+            return "return";
+        default:
+            return "drop";
+    }
+}
+
+std::string field_text(LookupField field, Family family) {
+    const auto* const header = family == Family::ipv4 ? "ip" : "ip6";
+    switch (field) {
+        case LookupField::source_address:
+            return fmt::format("{} saddr", header);
+        case LookupField::destination_address:
+            return fmt::format("{} daddr", header);
+        case LookupField::protocol:
+            return "meta l4proto";
+        case LookupField::source_port:
+            return "th sport";
+        case LookupField::destination_port:
+            return "th dport";
+        case LookupField::any:
+            return "numgen";
+        case LookupField::other:
+            break;
+    }
+    return "?";
+}
+
+// "ip daddr . th dport map @name", "numgen vmap { goto one, goto other }".
+std::string lookup_text(const MapLookup& lookup) {
+    std::string text;
+    for (const LookupField field : lookup.key) {
+        text += (text.empty() ? "" : " . ") + field_text(field, lookup.family);
+    }
+    text += lookup.data == SetData::verdict ? " vmap " : " map ";
+    if (!lookup.map.empty()) {
+        return text + '@' + lookup.map;
+    }
+    std::string elements;
+    for (const SetElement& element : lookup.elements) {
+        elements += (elements.empty() ? "" : ", ") + data_text(lookup.data, element);
+    }
+    return fmt::format("{}{{ {} }}", text, elements);
+}
+
 // Words in the order iptables-save prints them.
 class IptablesText {
 public:
@@ -245,11 +303,20 @@ private:
             case TargetKind::return_:
                 word("return");
                 return;
+            case TargetKind::verdict_map:
+                lookups("");
+                return;
             default:
                 word(target.name);
         }
         if (const std::string to = nat_text(target); !to.empty()) {
             word("to " + to);
+        }
+        lookups("to ");
+    }
+    void lookups(std::string_view before) {
+        for (const MapLookup& lookup : rule_.maps) {
+            word(std::string(before) + lookup_text(lookup));
         }
     }
 
@@ -261,6 +328,36 @@ private:
 
 std::string rule_text(Backend backend, std::string_view chain, const Rule& rule) {
     return backend == Backend::nftables ? NftText(rule).text() : IptablesText(chain, rule).text();
+}
+
+std::string key_text(const std::vector<SetPart>& parts, const SetElement::Key& key) {
+    std::string text;
+    for (const SetPart part : parts) {
+        text += text.empty() ? "" : " . ";
+        switch (part) {
+            case SetPart::ipv4_address:
+            case SetPart::ipv6_address:
+                text += to_string(key.ip);
+                break;
+            case SetPart::protocol:
+                text += protocol_name(key.protocol);
+                break;
+            case SetPart::port:
+                text += std::to_string(key.port);
+                break;
+            case SetPart::number:
+                text += '*';
+        }
+    }
+    return text;
+}
+
+std::string element_text(const std::vector<SetPart>& parts, SetData data, const SetElement& element) {
+    std::string text = key_text(parts, element.key);
+    if (!element.comment.empty()) {
+        text += " comment " + quoted(element.comment);
+    }
+    return data == SetData::none ? text : fmt::format("{} : {}", text, data_text(data, element));
 }
 
 }  // namespace hptrace

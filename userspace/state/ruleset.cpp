@@ -17,6 +17,10 @@ bool can_hold_nat(const RuleTable& table) {
            std::ranges::any_of(table.chains, [](const Chain& chain) { return chain.type == "nat"; });
 }
 
+bool sets_matter(const RuleTable& table) {
+    return table.name == "kube-proxy" || table.name == "crio-hostports";
+}
+
 Backend nf_tables_backend(const RuleTable& table) {
     // iptables-nft writes into tables with these names, and its base chains are named after their hooks.
     constexpr std::array<std::string_view, 5> names{"nat", "filter", "mangle", "raw", "security"};

@@ -44,14 +44,15 @@ enum class TargetKind : std::uint8_t {
     snat,
     masquerade,
     mark,
+    verdict_map,  // nft's vmap: what Rule::maps yields
     other
 };
 
 struct Target {
     TargetKind kind = TargetKind::none;
-    std::string name;  // chain of a jump or goto, else the extension's name ("DNAT", "MARK", ...)
-    std::optional<Endpoint>
-        to;  // dnat, snat: new address (unspecified: unchanged) and port (0: unchanged). redirect: port
+    std::string name;            // chain of a jump or goto, else the extension's name ("DNAT", "MARK", ...)
+    std::optional<Endpoint> to;  // dnat, snat: new address (unspecified: unchanged) and port (0: unchanged). redirect:
+                                 // port. Absent where Rule::maps yields it.
     std::optional<Endpoint> to_last;  // a range: its last address and port
 
     bool operator==(const Target&) const = default;
@@ -62,6 +63,66 @@ struct SetMatch {
     std::vector<bool> source;  // per dimension: true src, false dst
 
     bool operator==(const SetMatch&) const = default;
+};
+
+// A part of the concatenation a set's key is, by the name of its type in nft: ipv4_addr, ipv6_addr, inet_proto,
+// inet_service; number is any other integer (numgen), of which the value is not kept.
+enum class SetPart : std::uint8_t { ipv4_address, ipv6_address, protocol, port, number };
+
+enum class SetData : std::uint8_t { none, verdict, address, address_and_port };  // none: a set, the others: maps
+
+// What the set's type does not have stays zero or empty.
+struct SetElement {
+    struct Key {
+        Address ip;
+        std::uint8_t protocol = 0;
+        std::uint16_t port = 0;
+
+        auto operator<=>(const Key&) const = default;
+    };
+
+    Key key;
+    TargetKind verdict = TargetKind::none;  // accept, drop, return_, jump, go_to
+    std::string chain;                      // of a jump or goto
+    Endpoint to;                            // port 0: the map yields none
+    std::string comment;
+
+    auto operator<=>(const SetElement&) const = default;
+};
+
+// A named set or map of nf_tables, of a type that is evaluated here.
+struct NftSet {
+    std::string name;
+    std::vector<SetPart> key;
+    SetData data = SetData::none;
+    Family family = Family::ipv4;      // of the addresses in it
+    std::vector<SetElement> elements;  // in no order
+    bool whole = true;                 // false: there are elements that were not understood
+
+    bool operator==(const NftSet&) const = default;
+};
+
+// What is looked up; any: a random number, so every element may be the one.
+enum class LookupField : std::uint8_t {
+    source_address,
+    destination_address,
+    protocol,
+    source_port,
+    destination_port,
+    any,
+    other
+};
+
+// A lookup whose result is the verdict or the new destination: "ip daddr . meta l4proto . th dport vmap @service-ips",
+// "dnat to numgen random mod 2 map { 0 : 10.0.0.1 . 80, ... }".
+struct MapLookup {
+    std::vector<LookupField> key;
+    SetData data = SetData::none;
+    Family family = Family::ipv4;      // of the addresses in it
+    std::string map;                   // empty: an anonymous one
+    std::vector<SetElement> elements;  // of an anonymous one
+
+    bool operator==(const MapLookup&) const = default;
 };
 
 // One rule. Conditions that decide about Services and HostPorts are decoded; a packet must meet all of them.
@@ -79,6 +140,7 @@ struct Rule {
     std::optional<bool> destination_local;  // addrtype --dst-type LOCAL / fib daddr type local; false: inverted
     std::optional<bool> source_local;
     std::vector<Match<SetMatch>> sets;  // xt_set, nft lookups in named sets
+    std::vector<MapLookup> maps;        // at most one; a packet it yields nothing for goes on to the next rule
     std::vector<std::string>
         conditions;  // matches this program knows but does not evaluate ("-m mark --mark 0x1", "ct state")
     std::vector<std::string> unread;  // matches or expressions it does not know: what the rule does is not certain
@@ -101,6 +163,7 @@ struct RuleTable {
     std::vector<Family> families;  // one, or both for nft's inet
     std::string name;              // "nat", "filter", "cni_hostport", "kube-proxy", ...
     std::vector<Chain> chains;
+    std::vector<NftSet> sets;  // if sets_matter(); sorted by name
 
     // Linear; null: no such chain.
     [[nodiscard]] const Chain* find_chain(std::string_view chain) const;
@@ -108,6 +171,9 @@ struct RuleTable {
 
 // Can a table of nf_tables hold nat rules, or say what kube-proxy's filter rules say? Others are left alone.
 bool can_hold_nat(const RuleTable& table);
+// Does the table keep Services or HostPorts in maps (kube-proxy's nftables mode, CRI-O)? Of others no sets are read: a
+// firewall's may be huge, and mean nothing here.
+bool sets_matter(const RuleTable& table);
 // Who wrote a table of nf_tables: iptables_nft or nftables.
 Backend nf_tables_backend(const RuleTable& table);
 

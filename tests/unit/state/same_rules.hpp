@@ -16,6 +16,9 @@ inline std::vector<hptrace::RuleTable> comparable(std::vector<hptrace::RuleTable
         // iptables-save shows base chains that iptables-nft has not created yet.
         std::erase_if(table.chains, [](const hptrace::Chain& chain) { return chain.hook && chain.rules.empty(); });
         std::ranges::sort(table.chains, {}, &hptrace::Chain::name);
+        for (auto& set : table.sets) {
+            std::ranges::sort(set.elements);
+        }
         for (auto& chain : table.chains) {
             for (auto& rule : chain.rules) {
                 rule.handle.reset();
@@ -24,6 +27,9 @@ inline std::vector<hptrace::RuleTable> comparable(std::vector<hptrace::RuleTable
                     if (condition.starts_with("-m mark ")) {  // iptables-nft has it as an expression of its own
                         condition = "meta mark";
                     }
+                }
+                for (auto& map : rule.maps) {
+                    std::ranges::sort(map.elements);
                 }
                 for (auto& unread : rule.unread) {
                     if (unread.starts_with("map @__map")) {  // the kernel numbers them
@@ -39,6 +45,14 @@ inline std::vector<hptrace::RuleTable> comparable(std::vector<hptrace::RuleTable
     return tables;
 }
 
+inline std::string set_text(const hptrace::NftSet& set) {
+    std::string text = set.name + (set.whole ? "" : " (not whole)");
+    for (const auto& element : set.elements) {
+        text += "\n  " + hptrace::element_text(set.key, set.data, element);
+    }
+    return text;
+}
+
 inline void check_same(std::vector<hptrace::RuleTable> left, std::vector<hptrace::RuleTable> right) {
     left = comparable(std::move(left));
     right = comparable(std::move(right));
@@ -48,6 +62,14 @@ inline void check_same(std::vector<hptrace::RuleTable> left, std::vector<hptrace
         CHECK(left[i].name == right[i].name);
         CHECK(left[i].backend == right[i].backend);
         CHECK(left[i].families == right[i].families);
+        REQUIRE(left[i].sets.size() == right[i].sets.size());
+        for (std::size_t n = 0; n < left[i].sets.size(); ++n) {
+            const auto& one = left[i].sets[n];
+            const auto& other = right[i].sets[n];
+            INFO("left  " << set_text(one));
+            INFO("right " << set_text(other));
+            CHECK(one == other);
+        }
         REQUIRE(left[i].chains.size() == right[i].chains.size());
         for (std::size_t c = 0; c < left[i].chains.size(); ++c) {
             const auto& one = left[i].chains[c];
