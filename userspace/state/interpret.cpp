@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/interpret.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -65,6 +68,9 @@ TableView::TableView(const RuleTable& table) : table_(&table) {
     for (const Chain& chain : table.chains) {
         chains_.emplace(chain.name, &chain);
     }
+    for (const NftSet& set : table.sets) {
+        sets_.emplace(set.name, &set);
+    }
 }
 
 const Chain* TableView::find(std::string_view chain) const {
@@ -75,6 +81,11 @@ const Chain* TableView::find(std::string_view chain) const {
 const Chain* TableView::jump_of(const Rule& rule) const {
     return rule.target.kind == TargetKind::jump || rule.target.kind == TargetKind::go_to ? find(rule.target.name)
                                                                                          : nullptr;
+}
+
+const NftSet* TableView::find_set(std::string_view set) const {
+    const auto found = sets_.find(set);
+    return found == sets_.end() ? nullptr : found->second;
 }
 
 const Chain* TableView::base(std::string_view hook) const {
@@ -91,6 +102,50 @@ void UnreadRules::add(const TableView& table, const Chain& chain, const Rule& ru
                           .chain = chain.name,
                           .text = rule_text(table.table().backend, chain.name, rule)});
     }
+}
+
+void UnreadRules::add(const TableView& table, const NftSet& set, const SetElement& element) {
+    add_to_set(table, set, &element, fmt::format("element {}", element_text(set.key, set.data, element)));
+}
+
+void UnreadRules::add_if_not_whole(const TableView& table, const NftSet& set) {
+    if (!set.whole) {
+        add_to_set(table, set, &set, "an element of another kind");
+    }
+}
+
+void UnreadRules::add_to_set(const TableView& table, const NftSet& set, const void* what, std::string text) {
+    if (seen_.insert(what).second) {
+        rules_.push_back({.backend = table.table().backend,
+                          .family = table.table().families.front(),
+                          .chain = set.name,
+                          .text = std::move(text)});
+    }
+}
+
+std::size_t ServiceCollector::Hash::operator()(const Key& key) const noexcept {
+    return std::hash<Endpoint>{}(key.destination) ^ (static_cast<std::size_t>(key.protocol) << 1U);
+}
+
+Service& ServiceCollector::at(Service&& service) {
+    const Key key{{service.ip.value_or(Address{service.family, {}}), service.port}, service.protocol};
+    const auto [found, is_new] = places_.try_emplace(key, services_.size());
+    if (is_new) {
+        services_.push_back(std::move(service));
+    }
+    return services_[found->second];
+}
+
+std::optional<ServiceName> parse_service_name(std::string_view text) {
+    const auto slash = text.find('/');
+    if (slash == std::string_view::npos || slash == 0 || slash + 1 == text.size() ||
+        text.find(' ') != std::string_view::npos) {
+        return std::nullopt;
+    }
+    const auto colon = text.find(':', slash);
+    const auto end = colon == std::string_view::npos ? text.size() : colon;
+    return ServiceName{std::string(text.substr(0, slash)), std::string(text.substr(slash + 1, end - slash - 1)),
+                       std::string(colon == std::string_view::npos ? std::string_view{} : text.substr(colon + 1))};
 }
 
 void interpret_rules(const std::vector<RuleTable>& tables, NodeState& state) {

@@ -2,6 +2,7 @@
 // Inside interpret_rules(): what HostPort producers' rules and kube-proxy's rules mean.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -23,6 +24,8 @@ public:
     [[nodiscard]] const Chain* find(std::string_view chain) const;
     // The chain a jump or goto leads to; null: the rule is none, or leads nowhere.
     [[nodiscard]] const Chain* jump_of(const Rule& rule) const;
+    // Null: no such set, or none that is evaluated.
+    [[nodiscard]] const NftSet* find_set(std::string_view set) const;
     // The base chain of this hook that can hold nat rules; null: none.
     [[nodiscard]] const Chain* base(std::string_view hook) const;
     [[nodiscard]] bool is_xtables() const { return table_->backend != Backend::nftables; }
@@ -30,18 +33,51 @@ public:
 private:
     const RuleTable* table_;
     std::unordered_map<std::string_view, const Chain*> chains_;
+    std::unordered_map<std::string_view, const NftSet*> sets_;
 };
 
-// Collects rules that were not understood, each once.
+// Collects rules and elements of sets that were not understood, each once.
 class UnreadRules {
 public:
     explicit UnreadRules(std::vector<UnreadRule>& rules) : rules_(rules) {}
     void add(const TableView& table, const Chain& chain, const Rule& rule);
+    // UnreadRule::chain is then the name of the set.
+    void add(const TableView& table, const NftSet& set, const SetElement& element);
+    // If the reader of the set did not understand all of it.
+    void add_if_not_whole(const TableView& table, const NftSet& set);
 
 private:
+    void add_to_set(const TableView& table, const NftSet& set, const void* what, std::string text);
+
     std::vector<UnreadRule>& rules_;
-    std::unordered_set<const Rule*> seen_;
+    std::unordered_set<const void*> seen_;
 };
+
+// The Services being collected: rules of several chains and tables add to one. Those that state.services holds at first
+// are not looked at.
+class ServiceCollector {
+public:
+    explicit ServiceCollector(NodeState& state) : services_(state.services) {}
+
+    // The Service with the address, port and protocol of `service`, which it becomes if there is none; until the next
+    // call.
+    Service& at(Service&& service);
+
+private:
+    struct Key {
+        Endpoint destination;  // unspecified: any local address
+        Protocol protocol;
+        bool operator==(const Key&) const = default;
+    };
+    struct Hash {
+        std::size_t operator()(const Key& key) const noexcept;
+    };
+    std::vector<Service>& services_;
+    std::unordered_map<Key, std::size_t, Hash> places_;
+};
+
+// "ns/name:port" of a comment; "ns/name" and "ns/name:" (before 1.18) are unnamed ports. Nothing: no such name.
+std::optional<ServiceName> parse_service_name(std::string_view text);
 
 // The chains a HostPort producer's jump leads to in an xtables nat table; nothing: not one of them.
 std::optional<Producer> producer_of_entry_chain(std::string_view chain);
@@ -49,8 +85,11 @@ std::optional<Producer> producer_of_entry_chain(std::string_view chain);
 // Adds the HostPort rules of this table to `hostports`, in the order packets meet them.
 void interpret_hostports(const TableView& table, std::vector<HostPortRule>& hostports, UnreadRules& unread);
 
-// Adds the Services of kube-proxy in iptables mode, from the nat and filter tables, and says which mode of kube-proxy
-// the rules show (state.proxy; left alone if none).
+// Adds the Services of kube-proxy's nftables mode, from its table of one family. False: its chains are no longer used.
+bool interpret_kube_nftables(const TableView& table, ServiceCollector& services, UnreadRules& unread);
+
+// Adds the Services of kube-proxy in iptables and nftables mode, from its tables, and says which mode of
+// kube-proxy the rules show (state.proxy; left alone if none).
 void interpret_services(const std::vector<TableView>& tables, NodeState& state, UnreadRules& unread);
 
 }  // namespace hptrace

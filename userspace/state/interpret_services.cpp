@@ -4,7 +4,6 @@
 // without endpoints exist in the filter table only. The ipvs mode is recognised by its ipset matches.
 #include <algorithm>
 #include <array>
-#include <functional>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -29,19 +28,6 @@ std::optional<std::string_view> before(std::string_view comment, std::string_vie
     }
     comment.remove_suffix(suffix.size());
     return comment;
-}
-
-// "ns/name:port"; "ns/name" and "ns/name:" (before 1.18) are unnamed ports.
-std::optional<ServiceName> parse_name(std::string_view text) {
-    const auto slash = text.find('/');
-    if (slash == std::string_view::npos || slash == 0 || slash + 1 == text.size() ||
-        text.find(' ') != std::string_view::npos) {
-        return std::nullopt;
-    }
-    const auto colon = text.find(':', slash);
-    const auto end = colon == std::string_view::npos ? text.size() : colon;
-    return ServiceName{std::string(text.substr(0, slash)), std::string(text.substr(slash + 1, end - slash - 1)),
-                       std::string(colon == std::string_view::npos ? std::string_view{} : text.substr(colon + 1))};
 }
 
 struct KindSuffix {
@@ -94,38 +80,9 @@ struct ChainSummary {
     bool external_local = false;
 };
 
-// The Services being collected: rules of several chains and tables add to one.
-class Services {
-public:
-    explicit Services(NodeState& state) : services_(state.services) {}
-
-    Service& at(Service&& service) {
-        const Key key{{service.ip.value_or(Address{service.family, {}}), service.port}, service.protocol};
-        const auto [found, is_new] = places_.try_emplace(key, services_.size());
-        if (is_new) {
-            services_.push_back(std::move(service));
-        }
-        return services_[found->second];
-    }
-
-private:
-    struct Key {
-        Endpoint destination;  // unspecified: any local address
-        Protocol protocol;
-        bool operator==(const Key&) const = default;
-    };
-    struct Hash {
-        std::size_t operator()(const Key& key) const noexcept {
-            return std::hash<Endpoint>{}(key.destination) ^ (static_cast<std::size_t>(key.protocol) << 1U);
-        }
-    };
-    std::vector<Service>& services_;
-    std::unordered_map<Key, std::size_t, Hash> places_;
-};
-
 class NatInterpreter {
 public:
-    NatInterpreter(const TableView& view, Services& services, UnreadRules& unread)
+    NatInterpreter(const TableView& view, ServiceCollector& services, UnreadRules& unread)
         : view_(view), services_(services), unread_(unread), family_(view.table().families.front()) {}
 
     // True if the chains are those of kube-proxy's iptables mode.
@@ -190,7 +147,7 @@ private:
         for (const auto& [suffix, kind_of_suffix] : kind_suffixes) {
             if (const auto text = before(rule.comment, suffix)) {
                 kind = kind_of_suffix;
-                name = parse_name(*text);
+                name = parse_service_name(*text);
             }
         }
         Service service = new_service(kind, *port);
@@ -213,7 +170,7 @@ private:
             Service service = new_service(ServiceKind::node_port, *port);
             service.ip = scope.ip;
             service.on_loopback = scope.on_loopback;
-            service.name = parse_name(rule.comment);
+            service.name = parse_service_name(rule.comment);
             fill(services_.at(std::move(service)), *to);
         }
     }
@@ -268,7 +225,7 @@ private:
     static constexpr int max_depth = 32;
 
     const TableView& view_;
-    Services& services_;
+    ServiceCollector& services_;
     UnreadRules& unread_;
     Family family_;
     std::vector<NodePortScope> scopes_;
@@ -276,7 +233,7 @@ private:
 };
 
 // Services without endpoints, and health check node ports: the filter table's.
-void interpret_filter(const TableView& view, const std::vector<NodePortScope>& scopes, Services& services,
+void interpret_filter(const TableView& view, const std::vector<NodePortScope>& scopes, ServiceCollector& services,
                       UnreadRules& unread) {
     const auto any_local = std::ranges::find_if(scopes, [](const NodePortScope& scope) { return !scope.ip; });
     const bool on_loopback = any_local != scopes.end() && any_local->on_loopback;
@@ -296,7 +253,7 @@ void interpret_filter(const TableView& view, const std::vector<NodePortScope>& s
         service.on_loopback = kind == ServiceKind::health_check_node_port || (!service.ip && on_loopback);
         service.port = port->number;
         service.protocol = port->protocol;
-        service.name = parse_name(name);
+        service.name = parse_service_name(name);
         service.backend = view.table().backend;
         Service& known = services.at(std::move(service));
         known.external_local = known.external_local || local;
@@ -336,7 +293,7 @@ bool is_ipvs_mode(const Chain& kube_services) {
 }  // namespace
 
 void interpret_services(const std::vector<TableView>& tables, NodeState& state, UnreadRules& unread) {
-    Services services(state);
+    ServiceCollector services(state);
     bool iptables_mode = false;
     bool ipvs_mode = false;
     bool nftables_mode = false;
@@ -344,14 +301,7 @@ void interpret_services(const std::vector<TableView>& tables, NodeState& state, 
     std::map<Family, std::vector<NodePortScope>> scopes;
     for (const TableView& view : tables) {
         if (view.table().backend == Backend::nftables && view.table().name == "kube-proxy") {
-            nftables_mode = true;
-            if (const Chain* chain = view.find("services")) {
-                for (const Rule& rule : chain->rules) {
-                    if (!rule.unread.empty()) {
-                        unread.add(view, *chain, rule);
-                    }
-                }
-            }
+            nftables_mode = interpret_kube_nftables(view, services, unread) || nftables_mode;
         }
         const Chain* kube_services = view.find("KUBE-SERVICES");
         // Chains nobody jumps to are leftovers of a kube-proxy that ran before.

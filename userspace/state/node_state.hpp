@@ -19,6 +19,8 @@ namespace hptrace {
 enum class Backend : std::uint8_t { iptables_legacy, iptables_nft, nftables };
 std::string_view to_string(Backend backend);  // "iptables-legacy", "iptables-nft", "nftables"
 
+// external_ip: in nftables mode also an address a load balancer gave out, unless it has source ranges: the rules do not
+// tell them apart.
 enum class ServiceKind : std::uint8_t { cluster_ip, external_ip, load_balancer, node_port, health_check_node_port };
 // "ClusterIP", "ExternalIP", "LoadBalancer", "NodePort", "HealthCheckNodePort"
 std::string_view to_string(ServiceKind kind);
@@ -48,7 +50,8 @@ struct Service {
     std::vector<Endpoint> endpoints;  // sorted; every real server or DNAT target it may legitimately reach
     bool persistent = false;          // session affinity
     bool external_local = false;      // externalTrafficPolicy Local as far as the rules show it
-    std::optional<Backend> backend;   // where its rules are (iptables and nftables mode)
+    bool local_endpoint = false;  // external_local: one here answers clients from outside (nftables mode; else false)
+    std::optional<Backend> backend;  // where its rules are (iptables and nftables mode)
 };
 
 enum class Producer : std::uint8_t { portmap, crio, docker, netavark, unknown };
