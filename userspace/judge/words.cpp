@@ -120,6 +120,11 @@ std::string destination_text(const Service& service) {
 std::string removal_command(const HostPortRule& rule) {
     const auto* family = rule.family == Family::ipv4 ? "ip" : "ip6";
     const bool own_chain = rule.chain.starts_with("CNI-DN-") || rule.chain.starts_with("KUBE-HP-");
+    if (!rule.map.empty()) {
+        const auto address = rule.host_ip ? fmt::format("{} . ", to_string(rule.host_ip->address)) : std::string();
+        return fmt::format("nft delete element {} {} {} {{ {}{} . {} }}", family, rule.table, rule.map, address,
+                           to_string(rule.protocol), rule.port.first);
+    }
     if (rule.backend == Backend::nftables) {
         return rule.handle
                    ? fmt::format("nft delete rule {} {} {} handle {}", family, rule.table, rule.chain, *rule.handle)

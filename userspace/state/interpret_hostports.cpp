@@ -171,11 +171,34 @@ bool ends_without_nat(const Rule& rule) {
 bool demands_no_more_than_destinations(const Rule& rule) {
     return !rule.l4proto && rule.sources.empty() && rule.source_ports.empty() && rule.destination_ports.empty() &&
            !rule.in_interface && !rule.out_interface && !rule.destination_local && !rule.source_local &&
-           rule.sets.empty() && rule.conditions.empty() && rule.unread.empty() && !rule.family;
+           rule.sets.empty() && rule.maps.empty() && rule.conditions.empty() && rule.unread.empty() && !rule.family;
 }
 
 bool demands_nothing(const Rule& rule) {
     return rule.destinations.empty() && demands_no_more_than_destinations(rule);
+}
+
+// What an element of a map demands of the packet that is looked up in it; nothing: of other fields than destinations.
+std::optional<Rule> demands_of(const MapLookup& lookup, const SetElement& element) {
+    Rule demands;
+    for (const LookupField field : lookup.key) {
+        switch (field) {
+            case LookupField::destination_address: {
+                const auto length = static_cast<std::uint8_t>(element.key.ip.size() * 8);
+                demands.destinations.push_back({Prefix{element.key.ip, length}, false});
+                break;
+            }
+            case LookupField::protocol:
+                demands.l4proto = {element.key.protocol, false};
+                break;
+            case LookupField::destination_port:
+                demands.destination_ports.push_back({{{element.key.port, element.key.port}}, false});
+                break;
+            default:
+                return std::nullopt;
+        }
+    }
+    return demands;
 }
 
 struct Owner {
@@ -253,6 +276,7 @@ private:
         const bool leads = std::ranges::any_of(chain.rules, [&](const Rule& rule) {
             if (goal == Goal::dnat &&
                 (rule.target.kind == TargetKind::dnat || rule.target.kind == TargetKind::redirect ||
+                 rule.target.kind == TargetKind::verdict_map ||
                  (rule.target.kind == TargetKind::none && !rule.unread.empty()))) {
                 return true;
             }
@@ -265,7 +289,7 @@ private:
 
     bool concerns(const Rule& rule, const Path& path) {
         if (rule.target.kind == TargetKind::dnat || rule.target.kind == TargetKind::redirect ||
-            ends_without_nat(rule)) {
+            rule.target.kind == TargetKind::verdict_map || ends_without_nat(rule)) {
             return true;
         }
         if (const Chain* next = view_.jump_of(rule)) {
@@ -284,7 +308,7 @@ private:
             if (!concerns(rule, path)) {
                 continue;
             }
-            if (!rule.unread.empty()) {
+            if (!rule.unread.empty() || rule.target.kind == TargetKind::verdict_map) {  // no producer's, so far
                 if (path.producer || view_.jump_of(rule) != nullptr) {
                     unread_.add(view_, chain, rule);
                 }
@@ -300,6 +324,8 @@ private:
             } else if (const Chain* to = view_.jump_of(rule)) {
                 enter(*to, chain, rule, next);
                 follow(*to, std::move(next), depth + 1);
+            } else if (path.producer && !rule.maps.empty()) {
+                add_elements(chain, rule, next);
             } else if (path.producer) {
                 add_leaf(chain, rule, next);
             }
@@ -337,18 +363,49 @@ private:
             unread_.add(view_, chain, rule);
             return;
         }
-        if (path.family && *path.family != target.to->ip.family) {
+        HostPortRule hostport = new_hostport(chain, rule, path, *target.to);
+        hostport.text = rule_text(view_.table().backend, chain.name, rule);
+        add_ports(std::move(hostport), rule, path);
+    }
+
+    // A DNAT to what a map yields: each of its elements is a rule, which a packet meets if its key is the element's.
+    void add_elements(const Chain& chain, const Rule& rule, const Path& path) {
+        const MapLookup& lookup = rule.maps.front();
+        const NftSet* map = view_.find_set(lookup.map);
+        if (map == nullptr) {  // an anonymous one: no producer's
+            unread_.add(view_, chain, rule);
             return;
         }
+        unread_.add_if_not_whole(view_, *map);
+        for (const SetElement& element : map->elements) {
+            const auto demands = demands_of(lookup, element);
+            Path next = path;
+            const bool known =
+                demands && (!demands->l4proto || protocol_from_number(demands->l4proto->value).has_value());
+            if (known && !next.add(*demands)) {
+                continue;  // other rules on the way keep such packets off
+            }
+            if (!known || !next.protocol || !next.ports || element.to.ip.is_unspecified()) {
+                unread_.add(view_, *map, element);
+                continue;
+            }
+            HostPortRule hostport = new_hostport(chain, rule, next, element.to);
+            hostport.map = map->name;
+            hostport.text = rule_text(view_.table().backend, chain.name, rule) + " { " +
+                            element_text(map->key, map->data, element) + " }";
+            add_ports(std::move(hostport), rule, next);
+        }
+    }
+
+    HostPortRule new_hostport(const Chain& chain, const Rule& rule, const Path& path, const Endpoint& target) const {
         HostPortRule hostport;
         hostport.producer = *path.producer;
         hostport.backend = view_.table().backend;
-        hostport.family = target.to->ip.family;
+        hostport.family = target.ip.family;
         hostport.table = view_.table().name;
         hostport.chain = chain.name;
         hostport.entry_chain = path.entry_chain == nullptr ? chain.name : path.entry_chain->name;
         hostport.handle = rule.handle;
-        hostport.text = rule_text(view_.table().backend, chain.name, rule);
         hostport.protocol = *path.protocol;
         hostport.host_ip = path.host_ip;
         hostport.not_destinations = path.not_destinations;
@@ -356,10 +413,17 @@ private:
         hostport.in_prerouting = !output_;
         hostport.in_output = output_;
         hostport.conditional = path.conditional;
-        hostport.target = *target.to;
+        hostport.target = target;
         Owner owner = owner_of(rule, path);
         hostport.network = std::move(owner.network);
         hostport.container_id = std::move(owner.container_id);
+        return hostport;
+    }
+
+    void add_ports(HostPortRule hostport, const Rule& rule, const Path& path) {
+        if (path.family && *path.family != hostport.family) {
+            return;
+        }
         for (const PortRange& range : *path.ports) {
             hostport.port = range;
             merge({&rule, path.entry_rule, hostport});
@@ -377,7 +441,8 @@ private:
     void merge(Leaf leaf) {
         const auto same = std::ranges::find_if(leaves_, [&leaf](const Leaf& other) {
             return other.dnat == leaf.dnat && other.entry == leaf.entry && other.rule.port == leaf.rule.port &&
-                   other.rule.host_ip == leaf.rule.host_ip && other.rule.not_destinations == leaf.rule.not_destinations;
+                   other.rule.protocol == leaf.rule.protocol && other.rule.host_ip == leaf.rule.host_ip &&
+                   other.rule.not_destinations == leaf.rule.not_destinations;
         });
         if (same == leaves_.end()) {
             leaves_.push_back(std::move(leaf));

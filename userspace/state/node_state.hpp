@@ -67,6 +67,7 @@ struct HostPortRule {
     std::string entry_chain;              // the chain that leads to it, e.g. CNI-HOSTPORT-DNAT
     std::optional<std::uint64_t> handle;  // nf_tables rule handle
     std::uint32_t order = 0;  // position among all HostPort rules of this backend and family: the lowest match wins
+    std::string map;          // nft: the map whose element it is (CRI-O); empty: it is the rule alone
     std::string text;         // the rule as iptables-save or nft would print it, for people
     Protocol protocol = Protocol::tcp;
     PortRange port;                        // host ports it takes

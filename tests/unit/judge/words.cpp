@@ -87,6 +87,12 @@ TEST_CASE("advice for a leaked rule is the command that takes it away") {
     rule.chain = "hostports";
     rule.handle = 12;
     CHECK(removal_command(rule) == "nft delete rule ip cni_hostport hostports handle 12");
+    rule.table = "crio-hostports";  // the rule is that of all HostPorts
+    rule.map = "hostports";
+    CHECK(removal_command(rule) == "nft delete element ip crio-hostports hostports { tcp . 3306 }");
+    rule.host_ip = *parse_prefix("192.168.0.2");
+    rule.map = "hostipports";
+    CHECK(removal_command(rule) == "nft delete element ip crio-hostports hostipports { 192.168.0.2 . tcp . 3306 }");
 }
 
 TEST_CASE("an owner is named as well as it is known") {

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "rules.hpp"
+#include "state/nft_json.hpp"
 
 using namespace hptrace;
 
@@ -278,6 +279,93 @@ TEST_CASE("portmap's nft table of 1.6.1 to 1.8 takes forwarded packets to any ad
                 "tcp 80 not 192.0.2.0/24 -> 10.0.0.2:80 by hostports > hostports, any address"});
 }
 
+TEST_CASE("CRI-O's HostPorts are elements of maps") {
+    const std::string ruleset = R"(table ip crio-hostports {
+        comment "HostPort rules created by CRI-O"
+        map hostports { type inet_proto . inet_service : ipv4_addr . inet_service; elements = {
+            tcp . 8080 comment "VEBO64P7B2WCUAON" : 10.1.1.2 . 80, udp . 8080 comment "VEBO64P7B2WCUAON" : 10.1.1.2 . 81 }; }
+        map hostipports { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; elements = {
+            127.0.0.1 . tcp . 8084 comment "VEBO64P7B2WCUAON" : 10.1.1.2 . 84 }; }
+        set hairpins { type ipv4_addr . ipv4_addr; elements = { 10.1.1.2 . 10.1.1.2 }; }
+        chain hostports {
+            dnat ip addr . port to ip daddr . meta l4proto . th dport map @hostipports
+            dnat ip addr . port to meta l4proto . th dport map @hostports
+        }
+        chain prerouting { type nat hook prerouting priority dstnat; fib daddr type local goto hostports; }
+        chain output { type nat hook output priority -100; fib daddr type local goto hostports; }
+        chain masquerading {
+            type nat hook postrouting priority srcnat;
+            ct status & (dnat|snat) == dnat ip saddr . ip daddr @hairpins masquerade
+        }
+    }
+    table ip6 crio-hostports {
+        map hostports { type inet_proto . inet_service : ipv6_addr . inet_service; elements = {
+            sctp . 90 comment "VEBO64P7B2WCUAON" : fd00::2 . 80 }; }
+        map hostipports { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; elements = {
+            fd00::1 . tcp . 91 comment "VEBO64P7B2WCUAON" : fd00::2 . 81 }; }
+        chain hostports {
+            dnat ip6 addr . port to ip6 daddr . meta l4proto . th dport map @hostipports
+            dnat ip6 addr . port to meta l4proto . th dport map @hostports
+        }
+        chain prerouting { type nat hook prerouting priority dstnat; fib daddr type local goto hostports; }
+    })";
+    const auto [native, printed] = in_fresh_netns([&] {
+        feed("nft -f -", ruleset);
+        return std::pair(interpret(read_all()), output_of("nft -j list ruleset"));
+    });
+    const NodeState from_json = interpret(value_of(parse_nft_json(printed)));
+    for (const NodeState* state : {&native, &from_json}) {
+        auto found = lines(*state);
+        std::ranges::sort(found);  // elements have no order
+        CHECK(found == Lines{"sctp 90 -> [fd00::2]:80 by hostports > hostports, not from the node",
+                             "tcp 8080 -> 10.1.1.2:80 by hostports > hostports",
+                             "tcp 8084 at 127.0.0.1/32 -> 10.1.1.2:84 by hostports > hostports",
+                             "tcp 91 at fd00::1/128 -> [fd00::2]:81 by hostports > hostports, not from the node",
+                             "udp 8080 -> 10.1.1.2:81 by hostports > hostports"});
+        CHECK(state->unread_rules.empty());
+        for (const HostPortRule& rule : state->hostports) {
+            CHECK(rule.producer == Producer::crio);
+            CHECK(rule.backend == Backend::nftables);
+            CHECK(rule.table == "crio-hostports");
+            CHECK(rule.map == (rule.host_ip ? "hostipports" : "hostports"));
+            CHECK(rule.handle);
+            CHECK(rule.container_id.empty());  // the comment is a hash of it
+        }
+        REQUIRE(state->hostports.size() == 5);
+        CHECK(state->hostports[0].text ==
+              "dnat to ip daddr . meta l4proto . th dport map @hostipports { 127.0.0.1 . tcp . 8084 comment "
+              "\"VEBO64P7B2WCUAON\" : 10.1.1.2 . 84 }");
+    }
+}
+
+TEST_CASE("elements and lookups of CRI-O's maps that are not understood are reported once") {
+    const NodeState state = state_of_nft(R"(table ip crio-hostports {
+        map hostports { type inet_proto . inet_service : ipv4_addr . inet_service; elements = {
+            tcp . 8080 : 10.1.1.2 . 80, icmp . 1 : 10.1.1.2 . 1, * : 10.1.1.3 . 80 }; }
+        map sources { type ipv4_addr : ipv4_addr; elements = { 10.0.0.1 : 10.1.1.2 }; }
+        map ports { type inet_service : ipv4_addr; elements = { 99 : 10.1.1.4 }; }
+        map verdicts { type inet_service : verdict; }
+        chain hostports {
+            udp dport vmap @verdicts
+            dnat to udp dport map @ports
+            dnat ip addr . port to meta l4proto . th dport map @hostports
+            dnat to ip saddr map @sources
+        }
+        chain prerouting { type nat hook prerouting priority dstnat; fib daddr type local goto hostports; }
+        chain output { type nat hook output priority -100; fib daddr type local goto hostports; }
+    })");
+    CHECK(lines(state) ==
+          Lines{"udp 99 -> 10.1.1.4:0 by hostports > hostports", "tcp 8080 -> 10.1.1.2:80 by hostports > hostports"});
+    std::vector<std::string> unread;
+    for (const auto& rule : state.unread_rules) {
+        unread.push_back(rule.chain + ": " + rule.text);
+    }
+    std::ranges::sort(unread);
+    CHECK(unread == Lines{"hostports: an element of another kind", "hostports: element icmp . 1 : 10.1.1.2 . 1",
+                          "hostports: meta l4proto udp th dport vmap @verdicts",
+                          "sources: element 10.0.0.1 : 10.1.1.2"});
+}
+
 TEST_CASE("CRI-O, Docker and netavark HostPorts of simple shape") {
     const NodeState crio = state_of(
         "nft", Family::ipv4,
@@ -312,9 +400,9 @@ TEST_CASE("CRI-O, Docker and netavark HostPorts of simple shape") {
     CHECK(netavark.hostports.at(0).producer == Producer::netavark);
 }
 
-TEST_CASE("HostPorts behind maps are said to be unread") {
+TEST_CASE("HostPorts behind maps are said to be unread, but for CRI-O's") {
     const NodeState state = state_of_nft(
-        "table ip crio-hostports {\n map hostports {\n type inet_proto . inet_service : ipv4_addr . inet_service\n }\n"
+        "table ip docker-bridges {\n map hostports {\n type inet_proto . inet_service : ipv4_addr . inet_service\n }\n"
         " chain hostports {\n dnat ip addr . port to meta l4proto . th dport map @hostports\n }\n"
         " chain prerouting {\n type nat hook prerouting priority dstnat;\n fib daddr type local goto hostports\n "
         "}\n}\n");
