@@ -94,7 +94,7 @@ std::string hooks_text(const Service& service, const HostPortRule& rule) {
 void predict(Conflict& conflict, const NodeState& state) {
     const auto& service = conflict.service;
     const auto& rule = conflict.rule;
-    conflict.reason_code = hijack_reason(service, rule, service.ip, state);
+    conflict.reason_code = hijack_reason(service, rule, service.ip, std::nullopt, state);
     switch (*conflict.reason_code) {
         case ReasonCode::nodeport_ipvs:
         case ReasonCode::no_accept:
@@ -109,6 +109,10 @@ void predict(Conflict& conflict, const NodeState& state) {
             conflict.depends_on = hooks_text(service, rule);
             break;
         case ReasonCode::etp_local:
+            if (lets_outside_pass(service)) {  // whatever the order of hooks, for clients from outside
+                conflict.winner = Winner::hostport;
+                break;
+            }
             conflict.winner = Winner::depends;
             conflict.depends_on = "whether this node has an endpoint (externalTrafficPolicy Local)";
             if (!same_table(service, rule)) {

@@ -41,10 +41,21 @@ std::string doubt_about_services(const NodeState& state, Family family) {
             return why;
         }
     }
-    // The last is that of kube-proxy's nftables mode.
     return not_understood(state, family, [](std::string_view chain) {
-        return chain == "KUBE-SERVICES" || chain == "KUBE-NODEPORTS" || chain == "KUBE-NODE-PORT" ||
-               chain == "services";
+        // Chains of iptables and ipvs mode; chains, maps and sets of nftables mode.
+        constexpr std::array<std::string_view, 12> dispatching{"KUBE-SERVICES",
+                                                               "KUBE-NODEPORTS",
+                                                               "KUBE-NODE-PORT",
+                                                               "services",
+                                                               "service-ips",
+                                                               "service-nodeports",
+                                                               "nodeport-ips",
+                                                               "endpoints-check",
+                                                               "no-endpoint-services",
+                                                               "no-endpoint-nodeports",
+                                                               "service-endpoints-check",
+                                                               "nodeport-endpoints-check"};
+        return std::ranges::find(dispatching, chain) != dispatching.end();
     });
 }
 
@@ -54,8 +65,9 @@ std::string doubt_about_endpoints(const NodeState& state, const Service& service
         return {};
     }
     return not_understood(state, service.family, [](std::string_view chain) {
-        constexpr std::array<std::string_view, 6> service_chains{"KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-",
-                                                                 "KUBE-EXT-", "KUBE-XLB-", "KUBE-FW-"};
+        constexpr std::array<std::string_view, 10> service_chains{"KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-", "KUBE-EXT-",
+                                                                  "KUBE-XLB-", "KUBE-FW-",  "service-",  "local-",
+                                                                  "external-", "endpoint-"};
         return std::ranges::any_of(service_chains, [chain](auto prefix) { return chain.starts_with(prefix); });
     });
 }
@@ -113,7 +125,7 @@ void judge_hostport_to_service(Finding& finding, const Service& service, const H
         return;
     }
     finding.verdict = Verdict::hijacked;
-    finding.reason_code = hijack_reason(service, rule, connection.original.ip, state);
+    finding.reason_code = hijack_reason(service, rule, connection.original.ip, connection.client.ip, state);
     finding.reason = reason_text(*finding.reason_code, service, rule, connection.original.ip, state);
     finding.conflict_id = conflict_id(service, rule);
 }

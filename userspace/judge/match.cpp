@@ -35,6 +35,20 @@ ReasonCode ipvs_reason(const Service& service, const HostPortRule& rule, const N
     return jumps_first(rule, state) ? ReasonCode::jump_before_kube_services : ReasonCode::not_served_here;
 }
 
+// A client that kube-proxy sends to every endpoint whatever the externalTrafficPolicy: the node, or a pod on it.
+bool is_inside(const Address& client, const NodeState& state) {
+    return state.find_local(client) != nullptr || state.find_sandbox(client) != nullptr;
+}
+
+ReasonCode nftables_reason(const Service& service, const std::optional<Address>& client, const NodeState& state) {
+    if (service.endpoints.empty()) {
+        return ReasonCode::no_endpoints;
+    }
+    // loadBalancerSourceRanges never let a client pass to a HostPort here: the firewall- chains drop before nat.
+    return lets_outside_pass(service) && !(client && is_inside(*client, state)) ? ReasonCode::etp_local
+                                                                                : ReasonCode::hook_order;
+}
+
 ReasonCode rules_reason(const Service& service, const HostPortRule& rule, const NodeState& state) {
     if (service.endpoints.empty()) {
         return ReasonCode::no_endpoints;
@@ -112,15 +126,27 @@ bool same_table(const Service& service, const HostPortRule& rule) {
     return service.backend == rule.backend && rule.backend != Backend::nftables;
 }
 
+bool lets_outside_pass(const Service& service) {
+    return service.proxy == ServiceProxy::nftables && service.external_local && !service.local_endpoint;
+}
+
 ReasonCode hijack_reason(const Service& service, const HostPortRule& rule, const std::optional<Address>& destination,
-                         const NodeState& state) {
+                         const std::optional<Address>& client, const NodeState& state) {
     if (!rule.local_only && destination && state.find_local(*destination) == nullptr) {
         return ReasonCode::no_local_check;
     }
     if (service.kind == ServiceKind::health_check_node_port) {
         return ReasonCode::not_served_here;
     }
-    return service.proxy == ServiceProxy::ipvs ? ipvs_reason(service, rule, state) : rules_reason(service, rule, state);
+    switch (service.proxy) {
+        case ServiceProxy::ipvs:
+            return ipvs_reason(service, rule, state);
+        case ServiceProxy::nftables:
+            return nftables_reason(service, client, state);
+        case ServiceProxy::iptables:
+            break;
+    }
+    return rules_reason(service, rule, state);
 }
 
 bool is_stale(const HostPortRule& rule, const NodeState& state) {

@@ -33,8 +33,13 @@ std::optional<Backend> accept_backend(const NodeState& state, Family family, Bac
 // Do the Service's rules and the HostPort rule stand in the same base chains?
 bool same_table(const Service& service, const HostPortRule& rule);
 
-// Why a connection to `destination` of the Service is (or would be) taken by the rule.
+// Does externalTrafficPolicy Local leave clients from outside to whoever comes next? Only nftables mode's rules show
+// it.
+bool lets_outside_pass(const Service& service);
+
+// Why a connection to `destination` of the Service is (or would be) taken by the rule. `client`: whose it is; absent:
+// anyone's.
 ReasonCode hijack_reason(const Service& service, const HostPortRule& rule, const std::optional<Address>& destination,
-                         const NodeState& state);
+                         const std::optional<Address>& client, const NodeState& state);
 
 }  // namespace hptrace

@@ -67,7 +67,9 @@ std::string alternative(ReasonCode code, const Service& service, const HostPortR
         case ReasonCode::lb_source_ranges:
             return "add the client to loadBalancerSourceRanges if it may use the Service";
         case ReasonCode::hook_order:
-            return "let kube-proxy and the CNI plugins use the same iptables back end";
+            return service.proxy == ServiceProxy::nftables
+                       ? "restart kube-proxy (1.30 or later): it registers its nat hooks anew, the last one runs first"
+                       : "let kube-proxy and the CNI plugins use the same iptables back end";
         case ReasonCode::not_served_here:
             return service.kind == ServiceKind::health_check_node_port ? "give the Service another healthCheckNodePort"
                                                                        : "";

@@ -102,6 +102,54 @@ TEST_CASE("iptables mode: a ClusterIP is not local, only a rule without local ch
     CHECK(conflict.reason_code == ReasonCode::no_local_check);
 }
 
+// Row nftables: L (the last registered hook), whatever the HostPort's back end; and what falls through to it.
+TEST_CASE("nftables mode: hook order decides, but for what kube-proxy's rules let pass") {
+    const auto conflicts = [](ServiceKind kind, Backend backend, auto change) {
+        auto state = node_with(nftables_node(backend), kind, backend);
+        if (kind != ServiceKind::node_port) {
+            state.local_addresses.push_back(local("10.96.0.10/32", "eth0"));
+        }
+        change(state.services[0]);
+        return only_conflict(state);
+    };
+    const auto as_it_is = [](Service&) {};
+    for (const auto backend : {Backend::iptables_legacy, Backend::iptables_nft, Backend::nftables}) {
+        INFO(to_string(backend));
+        for (const auto kind : {ServiceKind::node_port, ServiceKind::external_ip, ServiceKind::load_balancer}) {
+            INFO(to_string(kind));
+            const auto conflict = conflicts(kind, backend, as_it_is);
+            CHECK(conflict.winner == Winner::depends);
+            CHECK(conflict.reason_code == ReasonCode::hook_order);
+            CHECK(conflict.depends_on.find("registered last") != std::string::npos);
+        }
+        const auto empty =
+            conflicts(ServiceKind::node_port, backend, [](Service& service) { service.endpoints.clear(); });
+        CHECK(empty.winner == Winner::hostport);
+        CHECK(empty.reason_code == ReasonCode::no_endpoints);
+
+        const auto elsewhere =
+            conflicts(ServiceKind::node_port, backend, [](Service& service) { service.external_local = true; });
+        CHECK(elsewhere.winner == Winner::hostport);
+        CHECK(elsewhere.reason_code == ReasonCode::etp_local);
+        CHECK(elsewhere.depends_on.empty());
+
+        const auto here = conflicts(ServiceKind::node_port, backend, [](Service& service) {
+            service.external_local = true;
+            service.local_endpoint = true;
+        });
+        CHECK(here.winner == Winner::depends);
+        CHECK(here.reason_code == ReasonCode::hook_order);
+    }
+
+    // A ClusterIP is not local: only a rule without local check can take it.
+    CHECK(
+        conflicts_of(node_with(nftables_node(Backend::nftables), ServiceKind::cluster_ip, Backend::nftables)).empty());
+    auto no_check = node_with(nftables_node(Backend::nftables), ServiceKind::cluster_ip, Backend::nftables);
+    no_check.hostports[0].local_only = false;
+    CHECK(only_conflict(no_check).winner == Winner::depends);
+    CHECK(only_conflict(no_check).reason_code == ReasonCode::no_local_check);
+}
+
 TEST_CASE("a NodePort is one conflict, however many addresses the node has") {
     auto state = node_with(ipvs_node(Backend::iptables_nft), ServiceKind::node_port, Backend::iptables_nft);
     state.services.push_back(state.services[0]);

@@ -121,6 +121,23 @@ TEST_CASE("every hijack has the reason its rules show") {
                   s.local_addresses.push_back(local("10.96.0.10/32", "eth0"));
               }),
          service_address, ReasonCode::lb_source_ranges},
+        {"nftables mode NodePort",
+         with(nftables_node(nft), [](auto& s) { s.hostports = {hostport(Backend::iptables_nft, 30306)}; }),
+         node_port_address, ReasonCode::hook_order},
+        {"nftables mode NodePort without endpoints",
+         with(nftables_node(nft),
+              [](auto& s) {
+                  s.hostports = {hostport(Backend::iptables_nft, 30306)};
+                  s.services[1].endpoints.clear();
+              }),
+         node_port_address, ReasonCode::no_endpoints},
+        {"nftables mode LoadBalancer address: its ranges are dropped before nat",
+         with(nftables_node(nft),
+              [](auto& s) {
+                  s.services[0].kind = ServiceKind::load_balancer;
+                  s.local_addresses.push_back(local("10.96.0.10/32", "eth0"));
+              }),
+         service_address, ReasonCode::hook_order},
         {"portmap nft 1.6.1 to 1.8.0",
          with(iptables_node(Backend::nftables), [](auto& s) { s.hostports[0].local_only = false; }), service_address,
          ReasonCode::no_local_check},
@@ -135,10 +152,34 @@ TEST_CASE("every hijack has the reason its rules show") {
     }
 }
 
+TEST_CASE("nftables mode, policy Local: without an endpoint here only clients from outside fall through") {
+    auto state = nftables_node(Backend::iptables_nft);
+    state.hostports = {hostport(Backend::iptables_nft, 30306)};
+    state.services[1].external_local = true;
+    const auto reason = [&](const char* client) {
+        auto made = connection(node_port_address, hostport_pod);
+        made.client = end(client);
+        const auto finding = judged(made, state);
+        CHECK(finding.verdict == Verdict::hijacked);
+        return finding.reason_code;
+    };
+    CHECK(reason("192.168.0.50:40000") == ReasonCode::etp_local);
+    CHECK(reason("192.168.0.2:40000") == ReasonCode::hook_order);   // the node
+    CHECK(reason("10.224.0.223:40000") == ReasonCode::hook_order);  // a pod on it
+    state.services[1].local_endpoint = true;
+    CHECK(reason("192.168.0.50:40000") == ReasonCode::hook_order);
+}
+
 TEST_CASE("the Service's own answer is ok") {
     const auto legacy = Backend::iptables_legacy;
     CHECK(verdict(connection(service_address, endpoint), iptables_node(legacy)) == Verdict::ok);
     CHECK(verdict(connection(node_port_address, endpoint), iptables_node(legacy)) == Verdict::ok);
+    CHECK(verdict(connection(service_address, endpoint), nftables_node(legacy)) == Verdict::ok);
+    CHECK(verdict(connection(node_port_address, endpoint), nftables_node(legacy)) == Verdict::ok);
+    // A NodePort's number on another address of the node is no Service's (--nodeport-addresses).
+    auto elsewhere = nftables_node(legacy);
+    elsewhere.hostports = {hostport(legacy, 30306)};
+    CHECK(verdict(connection("127.0.0.1:30306", hostport_pod), elsewhere) == Verdict::hostport);
     auto by_ip_vs = connection(service_address, endpoint);
     by_ip_vs.mechanism = Mechanism::ip_vs;
     CHECK(verdict(by_ip_vs, ipvs_node(Backend::iptables_nft)) == Verdict::ok);
@@ -308,6 +349,23 @@ TEST_CASE("rules that were not understood make unknown what depends on them, and
     CHECK(verdict(connection(node_port_address, hostport_pod), with_unread(iptables, "KUBE-SEP-X")) ==
           Verdict::unknown);
     CHECK(verdict(connection(node_port_address, endpoint), with_unread(iptables, "KUBE-SEP-X")) == Verdict::ok);
+
+    auto nftables = nftables_node(Backend::iptables_nft);
+    for (const auto* dispatching : {"services", "service-ips", "service-nodeports", "nodeport-ips",
+                                    "no-endpoint-services", "no-endpoint-nodeports", "service-endpoints-check"}) {
+        INFO(dispatching);
+        CHECK(verdict(connection("192.168.0.2:3306", hostport_pod), with_unread(nftables, dispatching)) ==
+              Verdict::unknown);
+        CHECK(verdict(connection(service_address, endpoint), with_unread(nftables, dispatching)) == Verdict::ok);
+    }
+    nftables.hostports = {hostport(Backend::iptables_nft, 30306)};
+    for (const auto* of_service : {"service-ULMVA6XW-a/b/tcp/", "local-ULMVA6XW-a/b/tcp/", "external-ULMVA6XW-a/b/tcp/",
+                                   "endpoint-ULMVA6XW-a/b/tcp/__10.0.0.1/80"}) {
+        INFO(of_service);
+        CHECK(verdict(connection(node_port_address, hostport_pod), with_unread(nftables, of_service)) ==
+              Verdict::unknown);
+        CHECK(verdict(connection(node_port_address, endpoint), with_unread(nftables, of_service)) == Verdict::ok);
+    }
 }
 
 TEST_CASE("a rule is stale when its sandbox is gone or its address is another's") {

@@ -29,9 +29,9 @@ inline Service cluster_ip(ServiceProxy proxy) {
     service.ip = ip("10.96.0.10");
     service.port = 3306;
     service.endpoints = {end("10.224.0.224:3306")};
-    if (proxy == ServiceProxy::iptables) {
+    if (proxy != ServiceProxy::ipvs) {
         service.name = ServiceName{"default", "mysql-a", "mysql"};
-        service.backend = Backend::iptables_legacy;
+        service.backend = proxy == ServiceProxy::iptables ? Backend::iptables_legacy : Backend::nftables;
     }
     return service;
 }
@@ -41,7 +41,7 @@ inline Service node_port(ServiceProxy proxy) {
     service.kind = ServiceKind::node_port;
     service.port = 30306;
     service.ip.reset();
-    if (proxy == ServiceProxy::ipvs) {
+    if (proxy != ServiceProxy::iptables) {
         service.ip = ip("192.168.0.2");
     }
     return service;
@@ -102,6 +102,15 @@ inline NodeState iptables_node(Backend backend) {
     state.services = {cluster_ip(ServiceProxy::iptables), node_port(ServiceProxy::iptables)};
     state.nat_tables = {nat(Backend::iptables_legacy, false)};
     state.local_addresses.pop_back();
+    return state;
+}
+
+// kube-proxy in nftables mode; the HostPort rule in `backend`.
+inline NodeState nftables_node(Backend backend) {
+    auto state = iptables_node(backend);
+    state.proxy = ProxyMode::nftables;
+    state.services = {cluster_ip(ServiceProxy::nftables), node_port(ServiceProxy::nftables)};
+    state.nat_tables = {{backend, Family::ipv4, {-1, 0}, {-1, 0}, false}};
     return state;
 }
 
