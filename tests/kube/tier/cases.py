@@ -125,7 +125,7 @@ class CaseRun:
 
     def _ask(self, phase, cluster):
         begin = time.monotonic()
-        with Watch(self.setting.hptrace, cluster.node, self.mode) as watch:
+        with Watch(self.setting.hptrace, cluster.node) as watch:
             attempts = traffic.ask_all(cluster, traffic.everything())
         self.problems += [f"{phase}: {problem}" for problem in watch.disagreements(attempts)]
         self._took(phase, begin)

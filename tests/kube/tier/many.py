@@ -64,7 +64,7 @@ class ManyRun:
         audit.returncode = os.waitstatus_to_exitcode(status)
         self.numbers |= {"audit_seconds": round(time.monotonic() - begin, 2), "audit_cpu_seconds": usage.ru_utime + usage.ru_stime,
                          "audit_peak_kib": usage.ru_maxrss, "audit_status": audit.returncode}
-        if audit.returncode not in ((0, 3) if self.mode != "nftables" else (4,)):
+        if audit.returncode not in (0, 3):
             self.problems.append(f"hptrace audit ended with status {audit.returncode}")
         if self.setting.kernel == "host":
             return  # whose kernel may not let it trace

@@ -7,8 +7,8 @@ from lib.hptrace import Hptrace
 class Watch:
     """`with Watch(binary, namespace) as watch:` traces what happens inside; no binary: watches nothing."""
 
-    def __init__(self, binary, namespace, mode):
-        self._binary, self._namespace, self._mode = binary, namespace, mode
+    def __init__(self, binary, namespace):
+        self._binary, self._namespace = binary, namespace
         self._tracer, self._broken = None, []
 
     def __enter__(self):
@@ -36,7 +36,7 @@ class Watch:
         for attempt in attempts:
             records = found.get((attempt.protocol, *attempt.local, attempt.address, attempt.port), [])
             verdicts = [record.get("verdict") for record in records]
-            allowed = expected_verdicts(attempt, self._mode)
+            allowed = expected_verdicts(attempt)
             if allowed and (len(verdicts) != 1 or verdicts[0] not in allowed):
                 problems.append(f"hptrace: {attempt.name}: answered by {attempt.answer}, verdicts {verdicts}, not {allowed}")
             elif allowed == ("hijacked",) and (codes := reasons(attempt)) and records[0].get("reason_code") not in codes:
@@ -44,11 +44,9 @@ class Watch:
         return problems
 
 
-def expected_verdicts(attempt, mode):
+def expected_verdicts(attempt):
     """The verdicts that agree with who answered; empty where nothing need have been rewritten."""
     by = attempt.by()
-    if mode == "nftables":  # its Services are not read yet, so nothing may be claimed
-        return ("unknown",) if by in ("hostport", "service") else ()
     if by == "hostport":
         return ("hijacked",) if attempt.service else ("hostport",)
     return ("ok",) if by == "service" else ()
