@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "base/fd.hpp"
+#include "base/fingerprint.hpp"
 
 namespace hptrace {
 
@@ -260,6 +261,39 @@ CniCache read_cni_cache(const std::filesystem::path& folder) {
                                                               folder.string(), problems.front());
     }
     return cache;
+}
+
+std::uint64_t cni_cache_version(const std::filesystem::path& folder) {
+    std::vector<std::string> names;
+    std::error_code error;
+    auto entry = std::filesystem::directory_iterator(folder, error);
+    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+        names.push_back(entry->path().filename().string());
+    }
+    std::ranges::sort(names);  // the order of a folder is not its own
+    Fingerprint print;
+    print.add(error.value());
+    for (const auto& name : names) {
+        struct stat info{};
+        print.add(name);
+        print.add(::stat((folder / name).c_str(), &info) == 0 ? 0 : errno);
+        print.add(info.st_ino);
+        print.add(info.st_size);
+        print.add(info.st_mtim.tv_sec);
+        print.add(info.st_mtim.tv_nsec);
+        print.add(info.st_ctim.tv_sec);  // of a file made readable only this changes
+        print.add(info.st_ctim.tv_nsec);
+    }
+    return print.value();
+}
+
+std::uint64_t cni_folder_time(const std::filesystem::path& folder) {
+    struct stat info{};
+    if (::stat(folder.c_str(), &info) != 0) {
+        return 0;
+    }
+    return static_cast<std::uint64_t>(info.st_mtim.tv_sec) * 1'000'000'000U +
+           static_cast<std::uint64_t>(info.st_mtim.tv_nsec);
 }
 
 }  // namespace hptrace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,12 @@ struct CniCache {
 // What libcni remembers of the sandboxes it attached (libcni/api.go, cacheAdd): a file per container and interface,
 // removed on DEL. Files that are too large, unreadable or malformed are skipped and make the status unreadable.
 CniCache read_cni_cache(const std::filesystem::path& folder);
+
+// Differs when read_cni_cache() would find something else: names, sizes and times of the files, none of them opened.
+std::uint64_t cni_cache_version(const std::filesystem::path& folder);
+
+// When the folder's list of files last changed, in nanoseconds (mtime); 0: no such folder.
+std::uint64_t cni_folder_time(const std::filesystem::path& folder);
 
 // One file: kind cniCacheV1, or the bare result libcni wrote before 0.8. `file_name` ("<network>-<container>-<if>")
 // says what the content does not. Loopback addresses are left out. Error: not such a file.

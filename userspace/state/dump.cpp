@@ -93,7 +93,7 @@ public:
                                       [](std::string_view text) { return parse_ipset_save(text, kube_set_prefix); });
         read_addresses();
         read_sandboxes();
-        interpret_rules(tables, state_);
+        interpret_rules(std::move(tables), state_);
         add_ipvs_services(servers, sets, state_);
         state_.index();
         return std::move(state_);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "state/rule_text.hpp"
+#include "state/rules_part.hpp"
 
 namespace hptrace {
 namespace {
@@ -148,13 +149,14 @@ std::optional<ServiceName> parse_service_name(std::string_view text) {
                        std::string(colon == std::string_view::npos ? std::string_view{} : text.substr(colon + 1))};
 }
 
-void interpret_rules(const std::vector<RuleTable>& tables, NodeState& state) {
+RulesPart interpret_source(const std::vector<RuleTable>& tables) {
     std::vector<TableView> views;
     for (const RuleTable& table : tables) {
         if (!table.families.empty()) {
             views.emplace_back(table);
         }
     }
+    NodeState state;
     UnreadRules unread(state.unread_rules);
     for (const TableView& view : views) {
         interpret_hostports(view, state.hostports, unread);
@@ -166,9 +168,28 @@ void interpret_rules(const std::vector<RuleTable>& tables, NodeState& state) {
     for (HostPortRule& rule : state.hostports) {
         rule.order = next[{rule.backend, rule.family}]++;
     }
+    interpret_services(views, state, unread);
+    return {.proxy = state.proxy,
+            .services = std::move(state.services),
+            .hostports = std::move(state.hostports),
+            .nat_tables = std::move(state.nat_tables),
+            .unread_rules = std::move(state.unread_rules)};
+}
+
+void interpret_rules(std::vector<RuleTable> tables, NodeState& state) {
+    // iptables-legacy of one family is a source, all of nf_tables is one.
+    std::map<std::pair<bool, Family>, std::vector<RuleTable>> sources;
+    for (RuleTable& table : tables) {
+        if (!table.families.empty()) {
+            const bool legacy = table.backend == Backend::iptables_legacy;
+            sources[{!legacy, legacy ? table.families.front() : Family::ipv4}].push_back(std::move(table));
+        }
+    }
+    for (const auto& [source, tables_of_it] : sources) {
+        add_rules(interpret_source(tables_of_it), state);
+    }
     std::ranges::sort(state.hostports, {},
                       [](const HostPortRule& rule) { return std::tuple(rule.backend, rule.family, rule.order); });
-    interpret_services(views, state, unread);
 }
 
 }  // namespace hptrace

@@ -5,12 +5,14 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "state/ruleset.hpp"
 #include "state/set_names.hpp"
+#include "state/versioned.hpp"
 
 namespace hptrace {
 
@@ -36,5 +38,12 @@ Result<LegacyBlob> read_legacy_blob(const std::string& table, Family family);
 // offset outside the blob, a jump to where no chain begins, hooks or number of entries that differ from `info`.
 Result<RuleTable> parse_legacy_blob(std::span<const std::byte> blob, const LegacyInfo& info, Family family,
                                     const SetNameOf& set_name);
+
+// What differs when the rules of a table do: not their packet counters.
+std::uint64_t fingerprint_of(const LegacyBlob& blob, Family family);
+
+// As read_legacy_tables(), but takes the tables apart only if they are not those that had the version `known`: most of
+// the work. There is no generation to ask for.
+ReadIfNew<std::vector<RuleTable>> read_legacy_tables_if_new(Family family, std::optional<std::uint64_t> known);
 
 }  // namespace hptrace

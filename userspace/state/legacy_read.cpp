@@ -9,11 +9,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <fstream>
 #include <utility>
 
 #include "base/fd.hpp"
+#include "base/fingerprint.hpp"
 #include "state/legacy.hpp"
 #include "state/set_names.hpp"
 
@@ -77,21 +79,69 @@ Result<LegacyInfo> get_info(const Fd& socket, const std::string& table, Family f
     return info;
 }
 
-Result<RuleTable> read_table(const std::string& name, Family family, const SetNameOf& set_name) {
-    constexpr int attempts = 5;
-    Result<RuleTable> table = failure("not read");
-    for (int attempt = 0; attempt < attempts && !table; ++attempt) {
-        const auto blob = read_legacy_blob(name, family);
-        if (blob) {
-            // A table replaced by one of the same size and other hooks looks malformed: read again as well.
-            table = parse_legacy_blob(blob->entries, blob->info, family, set_name);
-        } else if (blob.error().code == EAGAIN) {
-            table = std::unexpected(blob.error());
-        } else {
+// The blobs of those of the tables nat and filter that exist.
+Result<std::vector<LegacyBlob>> read_blobs(Family family) {
+    const auto names = existing_tables(family);
+    if (!names) {
+        return std::unexpected(names.error());
+    }
+    std::vector<LegacyBlob> blobs;
+    for (const char* name : {"nat", "filter"}) {
+        if (std::ranges::find(*names, name) == names->end()) {
+            continue;
+        }
+        auto blob = read_legacy_blob(name, family);
+        if (!blob) {
             return std::unexpected(blob.error());
         }
+        blobs.push_back(*std::move(blob));
     }
-    return table;
+    return blobs;
+}
+
+std::uint64_t fingerprint_of(const std::vector<LegacyBlob>& blobs, Family family) {
+    Fingerprint all;
+    for (const auto& blob : blobs) {
+        all.add(fingerprint_of(blob, family));
+    }
+    return all.value();
+}
+
+Result<std::vector<RuleTable>> parse_blobs(const std::vector<LegacyBlob>& blobs, Family family) {
+    std::vector<RuleTable> tables;
+    const SetNameOf set_name = kernel_set_names();
+    for (const auto& blob : blobs) {
+        auto table = parse_legacy_blob(blob.entries, blob.info, family, set_name);
+        if (!table) {
+            return std::unexpected(table.error());
+        }
+        tables.push_back(*std::move(table));
+    }
+    return tables;
+}
+
+template <class Entry>
+std::uint64_t fingerprint_of_entries(const LegacyBlob& blob) {
+    Fingerprint print;
+    print.add(blob.info.name);
+    print.add(blob.info.valid_hooks);
+    for (const auto offset : blob.info.hook_entry) {
+        print.add(offset);
+    }
+    constexpr std::size_t counters_end = offsetof(Entry, counters) + sizeof(xt_counters);
+    std::span<const std::byte> rest(blob.entries);
+    while (rest.size() >= sizeof(Entry)) {
+        std::uint16_t size = 0;
+        std::memcpy(&size, rest.data() + offsetof(Entry, next_offset), sizeof(size));
+        if (size < sizeof(Entry) || size > rest.size()) {
+            break;
+        }
+        print.add(rest.first(offsetof(Entry, counters)));
+        print.add(rest.subspan(counters_end, size - counters_end));
+        rest = rest.subspan(size);
+    }
+    print.add(rest);
+    return print.value();
 }
 
 }  // namespace
@@ -113,27 +163,46 @@ Result<LegacyBlob> read_legacy_blob(const std::string& table, Family family) {
     if (const auto done = ask(fd, IPT_SO_GET_ENTRIES, answer, table, family); !done) {
         return std::unexpected(done.error());
     }
-    return LegacyBlob{*info, {answer.begin() + header, answer.end()}};
+    answer.erase(answer.begin(), answer.begin() + header);  // tables are large: no second one of them
+    return LegacyBlob{*info, std::move(answer)};
+}
+
+std::uint64_t fingerprint_of(const LegacyBlob& blob, Family family) {
+    return family == Family::ipv4 ? fingerprint_of_entries<ipt_entry>(blob) : fingerprint_of_entries<ip6t_entry>(blob);
+}
+
+ReadIfNew<std::vector<RuleTable>> read_legacy_tables_if_new(Family family, std::optional<std::uint64_t> known) {
+    constexpr int attempts = 5;
+    Error last;
+    for (int attempt = 0; attempt < attempts; ++attempt) {
+        const auto blobs = read_blobs(family);
+        if (!blobs && blobs.error().code != EAGAIN) {
+            return std::unexpected(blobs.error());
+        }
+        if (!blobs) {
+            last = blobs.error();
+            continue;
+        }
+        const auto version = fingerprint_of(*blobs, family);
+        if (version == known) {
+            return std::nullopt;
+        }
+        // A table replaced by one of the same size and other hooks looks malformed: read again as well.
+        auto tables = parse_blobs(*blobs, family);
+        if (tables) {
+            return Versioned{version, *std::move(tables)};
+        }
+        last = tables.error();
+    }
+    return std::unexpected(last);
 }
 
 Result<std::vector<RuleTable>> read_legacy_tables(Family family) {
-    const auto names = existing_tables(family);
-    if (!names) {
-        return std::unexpected(names.error());
+    auto read = read_legacy_tables_if_new(family, std::nullopt);
+    if (!read) {
+        return std::unexpected(read.error());
     }
-    std::vector<RuleTable> tables;
-    const SetNameOf set_name = kernel_set_names();
-    for (const char* name : {"nat", "filter"}) {
-        if (std::ranges::find(*names, name) == names->end()) {
-            continue;
-        }
-        auto table = read_table(name, family, set_name);
-        if (!table) {
-            return std::unexpected(table.error());
-        }
-        tables.push_back(std::move(*table));
-    }
-    return tables;
+    return std::move((*read)->content);
 }
 
 }  // namespace hptrace

@@ -44,7 +44,7 @@ class Dump {
 public:
     explicit Dump(NetlinkSocket& socket) : socket_(socket) {}
 
-    Result<std::vector<RuleTable>> read();
+    ReadIfNew<std::vector<RuleTable>> read(std::optional<std::uint64_t> known);
 
 private:
     // A table while it is being read; chains by name, because rules come as one list of the whole ruleset.
@@ -264,10 +264,14 @@ Result<void> Dump::add_unknown_rule(const Message& message) {
     return {};
 }
 
-Result<std::vector<RuleTable>> Dump::read() {
+ReadIfNew<std::vector<RuleTable>> Dump::read(std::optional<std::uint64_t> known) {
     const auto before = generation();
     if (!before) {
         return std::unexpected(before.error());
+    }
+    const std::uint64_t version = std::uint64_t{*before} + 1;
+    if (version == known) {
+        return std::nullopt;
     }
     const auto chains = request(NFT_MSG_GETCHAIN, [this](const Message& message) { return add_chain(message); });
     if (!chains) {
@@ -294,23 +298,31 @@ Result<std::vector<RuleTable>> Dump::read() {
         reading.table.sets = named_sets(std::move(reading.sets));
         tables.push_back(std::move(reading.table));
     }
-    return tables;
+    return Versioned{version, std::move(tables)};
 }
 
 }  // namespace
 
-Result<std::vector<RuleTable>> read_nf_tables() {
+ReadIfNew<std::vector<RuleTable>> read_nf_tables_if_new(std::optional<std::uint64_t> known) {
     // The socket alone would load nfnetlink, the first request nf_tables.
     if (!subsystem_present("nf_tables") || !subsystem_present("nfnetlink")) {
-        return std::vector<RuleTable>{};
+        return known == 0 ? std::nullopt : std::optional(Versioned<std::vector<RuleTable>>{});
     }
-    return retry_interrupted([]() -> Result<std::vector<RuleTable>> {
+    return retry_interrupted([known]() -> ReadIfNew<std::vector<RuleTable>> {
         auto socket = NetlinkSocket::open(NETLINK_NETFILTER, "nf_tables");
         if (!socket) {
             return std::unexpected(socket.error());
         }
-        return Dump(*socket).read();
+        return Dump(*socket).read(known);
     });
+}
+
+Result<std::vector<RuleTable>> read_nf_tables() {
+    auto read = read_nf_tables_if_new(std::nullopt);
+    if (!read) {
+        return std::unexpected(read.error());
+    }
+    return std::move((*read)->content);
 }
 
 }  // namespace hptrace

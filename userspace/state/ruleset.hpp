@@ -12,6 +12,7 @@
 #include "base/address.hpp"
 #include "base/error.hpp"
 #include "state/node_state.hpp"
+#include "state/versioned.hpp"
 
 namespace hptrace {
 
@@ -189,8 +190,11 @@ Result<std::vector<RuleTable>> read_legacy_tables(Family family);
 // generation-checked dump. Empty: nf_tables is not used. Never asks when nf_tables is not present: that would load it.
 Result<std::vector<RuleTable>> read_nf_tables();
 
+// The same, unless the ruleset still has the version that was known: its generation plus one; zero without nf_tables.
+ReadIfNew<std::vector<RuleTable>> read_nf_tables_if_new(std::optional<std::uint64_t> known);
+
 // Fills in everything that follows from the rules: hostports, nat_tables, Services of iptables mode, unread_rules, and
 // proxy where rules show it (iptables, ipvs or nftables mode; else it is left alone).
-void interpret_rules(const std::vector<RuleTable>& tables, NodeState& state);
+void interpret_rules(std::vector<RuleTable> tables, NodeState& state);
 
 }  // namespace hptrace

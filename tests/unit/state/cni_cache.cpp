@@ -3,12 +3,14 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 using namespace hptrace;
 
@@ -205,4 +207,37 @@ TEST_CASE("no cache and an empty cache are two things", "[cni_cache]") {
     const auto not_a_folder = read_cni_cache("/etc/passwd");
     CHECK(not_a_folder.status.state == SourceState::unreadable);
     CHECK_FALSE(not_a_folder.complete);
+}
+
+TEST_CASE("a cache that would read differently has another version", "[cni_cache]") {
+    const TemporaryFolder folder;
+    const auto path = folder.path() / ("cbr0-" + id_a + "-eth0");
+    std::vector<std::uint64_t> versions{cni_cache_version("/no/such/folder")};
+    const auto changed = [&] {
+        const auto now = cni_cache_version(folder.path());
+        CHECK(cni_cache_version(folder.path()) == now);
+        const bool is_new = std::ranges::find(versions, now) == versions.end();
+        versions.push_back(now);
+        return is_new;
+    };
+    CHECK(changed());
+    folder.write(path.filename().string(), containerd_entry(id_a, "nginx-x7k2p", pod_ips));
+    CHECK(changed());
+    folder.write(path.filename().string(), containerd_entry(id_a, "nginx-x7k2p", pod_ips) + " ");
+    CHECK(changed());
+    std::filesystem::last_write_time(path, std::filesystem::file_time_type::clock::now() + std::chrono::hours(1));
+    CHECK(changed());
+    std::filesystem::rename(path, folder.path() / ("cbr1-" + id_a + "-eth0"));
+    CHECK(changed());
+}
+
+TEST_CASE("the folder's time tells that files came or went", "[cni_cache]") {
+    CHECK(cni_folder_time("/no/such/folder") == 0);
+    const TemporaryFolder folder;
+    std::filesystem::last_write_time(folder.path(),
+                                     std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
+    const auto before = cni_folder_time(folder.path());
+    CHECK(before != 0);
+    folder.write("cbr0-" + id_a + "-eth0", "{}");
+    CHECK(cni_folder_time(folder.path()) > before);
 }

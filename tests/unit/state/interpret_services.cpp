@@ -200,6 +200,40 @@ TEST_CASE("chains of a kube-proxy that is gone are no Services") {
     CHECK(state_of(chains({"KUBE-SERVICES", "KUBE-SVC-A"}) + portals + rules).services.size() == 1);
 }
 
+TEST_CASE("a Service that two back ends write may lead to what either says, and each source is read by itself") {
+    const auto rules = [](const std::string& endpoint, const std::string& unserved) {
+        return "*filter\n:KUBE-SERVICES - [0:0]\n-A INPUT -j KUBE-SERVICES\n-A KUBE-SERVICES -d 10.96.0.99/32 -p tcp "
+               "-m comment --comment \"default/" +
+               unserved + " has no endpoints\" -m tcp --dport 80 -j REJECT\nCOMMIT\n" +
+               chains({"KUBE-SERVICES", "KUBE-SVC-A", "KUBE-SEP-A"}) + portals +
+               "-A KUBE-SERVICES -d 10.96.0.10/32 -p tcp -m comment --comment \"default/mysql-a cluster IP\" -m tcp "
+               "--dport 3306 -j KUBE-SVC-A\n-A KUBE-SVC-A -j KUBE-SEP-A\n-A KUBE-SEP-A -p tcp -m tcp -j DNAT "
+               "--to-destination " +
+               endpoint + "\nCOMMIT\n";
+    };
+    const auto both = in_fresh_netns([&] {
+        restore("legacy", Family::ipv4, rules("10.224.0.9:3306", "gone"));
+        restore("nft", Family::ipv4, rules("10.224.0.1:3306", "late"));
+        return interpret(read_all());
+    });
+    CHECK(lines(both) == Lines{"ClusterIP 10.96.0.10:3306/tcp default/mysql-a: 10.224.0.1:3306 10.224.0.9:3306",
+                               "ClusterIP 10.96.0.99:80/tcp default/gone:"});
+    CHECK(both.proxy == ProxyMode::iptables);
+    CHECK(both.services.at(0).backend == Backend::iptables_legacy);
+
+    // What is left of another iptables' filter table says nothing of this kube-proxy's Services.
+    const auto left_over = in_fresh_netns([&] {
+        restore(
+            "legacy", Family::ipv4,
+            "*filter\n:KUBE-SERVICES - [0:0]\n-A INPUT -j KUBE-SERVICES\n-A KUBE-SERVICES -d 10.96.0.98/32 -p tcp -m "
+            "comment --comment \"default/old has no endpoints\" -m tcp --dport 80 -j REJECT\nCOMMIT\n");
+        restore("nft", Family::ipv4, rules("10.224.0.1:3306", "late"));
+        return interpret(read_all());
+    });
+    CHECK(lines(left_over) == Lines{"ClusterIP 10.96.0.10:3306/tcp default/mysql-a: 10.224.0.1:3306",
+                                    "ClusterIP 10.96.0.99:80/tcp default/late:"});
+}
+
 TEST_CASE("ipvs mode is recognised by its sets, and its ACCEPT only if it is that") {
     RuleTable nat;
     nat.families = {Family::ipv4};

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The parser of iptables-legacy's blob against answers that are cut off or lie. AddressSanitizer watches in debug.
+#include <linux/netfilter/x_tables.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <cstddef>
+#include <optional>
 #include <span>
 
 #include "rules.hpp"
@@ -80,6 +83,52 @@ TEST_CASE("hooks and counts that do not fit the entries are refused") {
     CHECK_FALSE(parses(info));
     CHECK_FALSE(parse_legacy_blob(blob.entries, blob.info, Family::ipv6, no_sets));
     CHECK_FALSE(parse_legacy_blob({}, {}, Family::ipv4, no_sets));
+}
+
+TEST_CASE("only packet counters do not make a table another one") {
+    for (const Family family : {Family::ipv4, Family::ipv6}) {
+        const LegacyBlob blob = blob_of(family);
+        const auto version = fingerprint_of(blob, family);
+        std::size_t ignored = 0;
+        for (std::size_t at = 0; at < blob.entries.size(); ++at) {
+            auto other = blob;
+            other.entries[at] ^= std::byte{1};
+            ignored += fingerprint_of(other, family) == version ? 1U : 0U;
+        }
+        CHECK(ignored == blob.info.num_entries * sizeof(xt_counters));
+        auto shorter = blob;
+        shorter.entries.pop_back();
+        CHECK(fingerprint_of(shorter, family) != version);
+        auto hooked = blob;
+        ++hooked.info.hook_entry[0];
+        CHECK(fingerprint_of(hooked, family) != version);
+    }
+}
+
+TEST_CASE("tables are taken apart only if they are new") {
+    struct Seen {
+        bool first, same, counted, changed;
+    };
+    const auto seen = in_fresh_netns([] {
+        const auto version = [](std::optional<std::uint64_t> known) {
+            const auto read = value_of(read_legacy_tables_if_new(Family::ipv4, known));
+            return read ? std::optional(read->version) : std::nullopt;
+        };
+        run("iptables-legacy -w -t nat -A OUTPUT -j ACCEPT && ip link set lo up");
+        Seen now{};
+        const auto first = version(std::nullopt);
+        now.first = first.has_value();
+        now.same = version(first).has_value();
+        run("iptables-legacy -w -t nat -A OUTPUT -j ACCEPT -c 7 8 && iptables-legacy -w -t nat -D OUTPUT 2");
+        now.counted = version(first).has_value();
+        run("iptables-legacy -w -t nat -A OUTPUT -j RETURN");
+        now.changed = version(first).has_value();
+        return now;
+    });
+    CHECK(seen.first);
+    CHECK_FALSE(seen.same);
+    CHECK_FALSE(seen.counted);  // replaced by the same rules
+    CHECK(seen.changed);
 }
 
 TEST_CASE("an error names the table and where it is malformed") {

@@ -116,3 +116,25 @@ TEST_CASE("handles, hooks and priorities are the kernel's") {
     REQUIRE(chain->rules.size() == 1);
     CHECK(chain->rules.front().handle.value_or(0) > 0);
 }
+
+TEST_CASE("a ruleset of the same generation is not read again") {
+    const auto seen = in_fresh_netns([] {
+        const auto version = [](std::optional<std::uint64_t> known) {
+            const auto read = value_of(read_nf_tables_if_new(known));
+            return read ? std::optional(read->version) : std::nullopt;
+        };
+        std::vector<bool> is_new;
+        const auto empty = version(std::nullopt);
+        is_new.push_back(empty.has_value());
+        is_new.push_back(version(empty).has_value());
+        run("nft add table ip cni_hostport");
+        const auto first = version(empty);
+        is_new.push_back(first.has_value());
+        run("nft list ruleset >/dev/null");
+        is_new.push_back(version(first).has_value());
+        run("nft add chain ip cni_hostport hostports");
+        is_new.push_back(version(first).has_value());
+        return is_new;
+    });
+    CHECK(seen == std::vector{true, false, true, false, true});
+}
