@@ -41,7 +41,7 @@ Result<NodeStatePtr> read_state(const AuditOptions& options) {
         }
         netns.emplace(*std::move(entered));
     }
-    return read_node_state({});
+    return read_node_state({}).state;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "cli/state_history.hpp"
 
+#include <algorithm>
 #include <array>
 #include <ranges>
 
@@ -10,101 +11,97 @@ namespace {
 
 constexpr std::array<unsigned, 3> counted_sources{HPTRACE_SOURCE_XTABLES, HPTRACE_SOURCE_NFTABLES, HPTRACE_SOURCE_IPVS};
 
-// Counters as compared: what no probe counts says nothing.
-class Counters {
-public:
-    Counters(const hptrace_changes& changes, std::uint32_t tracked) : changes_(changes), tracked_(tracked) {}
+// Not later. The difference is signed: counters wrap around.
+bool reached(std::uint32_t counter, std::uint32_t other) {
+    return static_cast<std::int32_t>(counter - other) <= 0;
+}
 
-    // No change was under way.
-    [[nodiscard]] bool settled() const {
-        return all([this](unsigned source) { return changes_.begin[source] == changes_.end[source]; });
-    }
-    // Not one counter is ahead of the other's. The difference is signed: they may wrap around.
-    [[nodiscard]] bool not_after(const Counters& other) const {
-        return all([&](unsigned source) {
-            return static_cast<std::int32_t>(changes_.begin[source] - other.changes_.begin[source]) <= 0 &&
-                   static_cast<std::int32_t>(changes_.end[source] - other.changes_.end[source]) <= 0;
-        });
-    }
+template <class Test>
+bool all(std::uint32_t tracked, Test test) {
+    return std::ranges::all_of(counted_sources,
+                               [&](unsigned source) { return (tracked & 1U << source) == 0 || test(source); });
+}
 
-private:
-    template <class Test>
-    [[nodiscard]] bool all(Test test) const {
-        for (const auto source : counted_sources) {
-            if ((tracked_ & 1U << source) != 0 && !test(source)) {
-                return false;
-            }
-        }
-        return true;
-    }
+// Who reads or decides while something changes may get either side of the change. So only this is certain:
+// What was read is from before the decision, if every change that had begun when the read ended was over by then.
+bool is_before(const StateRead& read, const hptrace_changes& decision, std::uint32_t tracked) {
+    return all(tracked, [&](unsigned source) {
+        const auto begun = read.changes_after.begin[source];
+        return reached(begun, decision.end[source]) && reached(begun, decision.begin[source]);
+    });
+}
 
-    const hptrace_changes& changes_;
-    std::uint32_t tracked_;
-};
+// It is from after it, if every change that had begun at the decision was over when the read began.
+bool is_after(const StateRead& read, const hptrace_changes& decision, std::uint32_t tracked) {
+    return all(tracked, [&](unsigned source) {
+        const auto over = read.changes.end[source];
+        return reached(decision.begin[source], over) && reached(decision.end[source], over);
+    });
+}
 
 }  // namespace
 
-NodeStatePtr StateHistory::refresh() {
-    states_.push_back(sources_.read());
-    if (states_.size() > kept) {
-        states_.pop_front();
+const StateRead& StateHistory::refresh() {
+    const auto begun = now();
+    reads_.push_back(sources_.read());
+    if (reads_.size() > kept) {
+        reads_.pop_front();
     }
-    return states_.back();
+    ended_ = asked_ = now();
+    cost_ = ended_ - begun;
+    return reads_.back();
 }
 
-NodeStatePtr StateHistory::newest() {
-    return states_.empty() ? refresh() : states_.back();
+const StateRead& StateHistory::newest() {
+    return reads_.empty() ? refresh() : reads_.back();
 }
 
-StateHistory::Neighbours StateHistory::around(const Connection& connection) {
-    const auto last = newest();
-    if (connection.existing) {
-        return {last, last};
-    }
+StateHistory::Neighbours StateHistory::around(const Connection& connection) const {
     const auto tracked = sources_.tracked();
-    if (!Counters(connection.changes, tracked).not_after({last->changes, tracked})) {
-        refresh();
-    }
-    return find(connection.changes);
-}
-
-StateHistory::Neighbours StateHistory::find(const hptrace_changes& changes) const {
-    const auto tracked = sources_.tracked();
-    const Counters wanted(changes, tracked);
     Neighbours found;
-    for (const auto& state : states_ | std::views::reverse) {
-        const Counters counters(state->changes, tracked);
-        // A state read while something changed may show either side of the change.
-        if (!state->consistent || !counters.settled()) {
-            continue;
-        }
-        const bool before = counters.not_after(wanted);
-        const bool after = wanted.not_after(counters);
-        if (before && after) {
-            return {state, state};
-        }
-        if (after) {
-            found.after = state;  // the oldest of these is the nearest: go on
+    bool under_before = false;  // the connection was made under these very counters
+    bool under_after = false;
+    for (const auto& read : reads_ | std::views::reverse) {
+        const bool earlier = read.boot_ns <= connection.boot_ns;
+        const bool before = connection.existing ? earlier : is_before(read, connection.changes, tracked);
+        const bool after = connection.existing ? !earlier : is_after(read, connection.changes, tracked);
+        // Under the same counters what nobody counts can be different: then time tells.
+        const bool same = before && after;
+        if (same ? !earlier : after) {
+            found.after = read;  // the oldest of these is the nearest: go on
+            under_after = same;
         } else if (before) {
-            found.before = state;
+            found.before = read;
+            under_before = same;
             break;
         }
+    }
+    if (under_before && !under_after) {
+        found.after = found.before;
+    } else if (under_after && !under_before) {
+        found.before = found.after;
     }
     return found;
 }
 
-bool StateHistory::all_tracked() const {
-    const auto tracked = sources_.tracked();
-    for (const auto source : counted_sources) {
-        if ((tracked & 1U << source) == 0) {
-            return false;
-        }
-    }
-    return true;
+bool StateHistory::may_refresh() const {
+    return now() - ended_ >= std::clamp(cost_ * reads_share, shortest_pause_ns, longest_wait_ns);
 }
 
-std::uint64_t StateHistory::age() const {
-    return states_.empty() ? UINT64_MAX : sources_.boot_ns() - states_.back()->boot_ns;
+bool StateHistory::due() {
+    if (now() - asked_ < std::max(cost_ * reads_share, longest_wait_ns)) {
+        return false;
+    }
+    asked_ = now();
+    const auto tracked = sources_.tracked();
+    const auto changes = sources_.changes();
+    const auto& last = newest();
+    return !is_before(last, changes, tracked) || !is_after(last, changes, tracked) || sources_.announced();
+}
+
+bool StateHistory::outdated() {
+    const auto& last = newest();
+    return (!last.watched && now() - last.boot_ns >= longest_wait_ns) || sources_.announced();
 }
 
 }  // namespace hptrace

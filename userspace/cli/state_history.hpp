@@ -6,44 +6,65 @@
 #include <functional>
 
 #include "capture/connection.hpp"
-#include "state/node_state.hpp"
+#include "state/reader.hpp"
 
 namespace hptrace {
 
-// The last few reads of the node state, found by the change counters they were read under.
+// The last few reads of the node state, found by the change counters they were read under; and when to read again.
+//
+// Reading costs what the node's rules are large. So reads take a tenth of the time at most, with two exceptions: what
+// is to be judged waits no longer than a second for the next read, and no less than a tenth of a second lies between
+// two, so that the reads that are kept reach back further than connections wait for their commit (Capture::Sink).
 class StateHistory {
 public:
     struct Sources {
-        std::function<NodeStatePtr()> read;
-        std::function<std::uint32_t()> tracked;  // bit per enum hptrace_source: its counters can be relied on
-        std::function<std::uint64_t()> boot_ns;  // CLOCK_BOOTTIME now
+        std::function<StateRead()> read;
+        std::function<hptrace_changes()> changes;  // the counters now
+        std::function<bool()> announced;           // changes nothing counts, since the last read (NodeReader)
+        std::function<std::uint32_t()> tracked;    // bit per enum hptrace_source: its counters can be relied on
+        std::function<std::uint64_t()> boot_ns;    // CLOCK_BOOTTIME now
     };
 
-    // The states around a connection. Equal: the one it was made under. Null: none was read there.
+    // The reads around a connection. The same: the one it was made under. No state in it: none was read there.
     struct Neighbours {
-        NodeStatePtr before;
-        NodeStatePtr after;
+        StateRead before;
+        StateRead after;
     };
 
     explicit StateHistory(Sources sources) : sources_(std::move(sources)) {}
 
     // Reads the state now and forgets the oldest.
-    NodeStatePtr refresh();
+    const StateRead& refresh();
     // The last read; reads if there was none.
-    NodeStatePtr newest();
-    // Reads the state if the connection was made under a newer one than the newest read.
-    Neighbours around(const Connection& connection);
-    // Are the changes of every source counted? Otherwise a state can be out of date without anyone noticing.
-    [[nodiscard]] bool all_tracked() const;
-    // Nanoseconds since the newest read began.
-    [[nodiscard]] std::uint64_t age() const;
+    const StateRead& newest();
+    // A read that something changed during is a neighbour like others: what it found of a Service or a rule was so at
+    // some moment. It is nobody's own state.
+    // Reads nothing. Connections that were found in conntrack have the last read before that and the first after.
+    [[nodiscard]] Neighbours around(const Connection& connection) const;
+
+    // May the state be read again for what waits to be judged?
+    [[nodiscard]] bool may_refresh() const;
+    // Should it be read again, so that it does not age: has it changed, and is the last read long enough ago?
+    [[nodiscard]] bool due();
+    // Can the newest read be out of date though no counter moved: was something announced, or is it older than a second
+    // and of sources that announce nothing?
+    [[nodiscard]] bool outdated();
+    // CLOCK_BOOTTIME now, in nanoseconds.
+    [[nodiscard]] std::uint64_t now() const { return sources_.boot_ns(); }
+
+    // What waits for a read waits no longer than this.
+    static constexpr std::uint64_t longest_wait_ns = 1'000'000'000;
 
 private:
-    [[nodiscard]] Neighbours find(const hptrace_changes& changes) const;
-
     static constexpr std::size_t kept = 4;
+    static constexpr std::uint64_t shortest_pause_ns = 100'000'000;
+    static constexpr std::uint64_t reads_share = 10;  // of the time, one part
+
     Sources sources_;
-    std::deque<NodeStatePtr> states_;  // oldest first
+    std::deque<StateRead> reads_;  // oldest first
+    std::uint64_t ended_ = 0;      // the last read
+    std::uint64_t cost_ = 0;       // how long it took
+    std::uint64_t asked_ = 0;      // due() for changes, or the last read
 };
 
 }  // namespace hptrace

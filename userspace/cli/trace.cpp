@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "base/clock.hpp"
 #include "capture/capture.hpp"
@@ -58,11 +59,15 @@ public:
           capture_(capture),
           signals_(std::move(signals)),
           netns_(std::move(netns)),
+          reader_(native_sources(default_cni_results),
+                  {.now = [this] { return changes(); }, .tracked = [this] { return tracked_sources(); }}),
           history_({.read = [this] { return read_state(); },
-                    .tracked = [this] { return capture_ != nullptr ? capture_->tracked_sources() : 0U; },
+                    .changes = [this] { return changes(); },
+                    .announced = [this] { return reader_.announced(); },
+                    .tracked = [this] { return tracked_sources(); },
                     .boot_ns = boot_clock_ns}),
           judge_(history_),
-          state_(history_.refresh()),
+          state_(history_.refresh().state),
           output_(make_output(writer_, options, *state_)) {}
 
     int run() {
@@ -75,14 +80,17 @@ public:
     }
 
 private:
-    NodeStatePtr read_state() {
-        ReaderOptions reader;
-        if (capture_ != nullptr) {
-            reader.changes = [this] { return capture_->changes(); };
-        }
-        auto state = read_node_state(reader);
-        incomplete_ = incomplete_ || !is_complete(*state);
-        return state;
+    [[nodiscard]] hptrace_changes changes() const {
+        return capture_ != nullptr ? capture_->changes() : hptrace_changes{};
+    }
+    [[nodiscard]] std::uint32_t tracked_sources() const {
+        return capture_ != nullptr ? capture_->tracked_sources() : 0U;
+    }
+
+    StateRead read_state() {
+        auto read = reader_.read();
+        incomplete_ = incomplete_ || !is_complete(*read.state);
+        return read;
     }
 
     void begin() {
@@ -146,23 +154,25 @@ private:
             return;
         }
         // What was made since the probes are attached was seen being made, though conntrack has it as well.
-        const auto live = seen_until(existing_end_);
+        auto live = seen_until(existing_end_);
         std::set<Key> seen;
         for (const auto& connection : live) {
             seen.insert(key_of(connection));
         }
-        for (const auto& connection : *existing) {
-            if (done()) {
-                break;
-            }
+        for (auto& connection : *existing) {
             if (matches(filter_, connection) && !seen.contains(key_of(connection))) {
                 existing_.insert(key_of(connection));
-                show(connection);
+                judge_.take(std::move(connection));
             }
         }
+        judge_.finish([this](const Finding& finding) {
+            if (!done()) {
+                show(finding);
+            }
+        });
         // Also when the time is over: what was decided before belongs to it.
-        for (const auto& connection : live) {
-            take(connection);
+        for (auto& connection : live) {
+            take(std::move(connection));
         }
     }
 
@@ -183,7 +193,8 @@ private:
     }
 
     void follow() {
-        const auto sink = [this](Connection&& connection) { take(connection); };
+        const auto sink = [this](Connection&& connection) { take(std::move(connection)); };
+        judge_.finish(show_);  // before the command can change anything
         if (!options_.command.empty() && !start_command()) {
             return;
         }
@@ -191,8 +202,9 @@ private:
             wait();
             if (auto result = capture_->poll(0ms, sink); !result) {
                 error_ = result.error();
-                return;
+                break;
             }
+            judge_.judge(show_);
             handle_signals();
             report_losses(false);
             writer_.check_reader();
@@ -202,6 +214,9 @@ private:
             if (!last) {
                 error_ = last.error();
             }
+        }
+        if (!enough()) {
+            judge_.finish(show_);
         }
     }
 
@@ -259,20 +274,19 @@ private:
         }
     }
 
-    void take(const Connection& connection) {
-        // A signal and the time limit end the waiting: what was decided before is judged all the same.
-        if (enough()) {
-            return;
-        }
+    void take(Connection connection) {
         // It was in conntrack already when that was read.
         if (connection.boot_ns <= existing_end_ && existing_.contains(key_of(connection))) {
             return;
         }
-        show(connection);
+        judge_.take(std::move(connection));
     }
 
-    void show(const Connection& connection) {
-        const auto finding = judge_.judge(connection);
+    // A signal and the time limit end the waiting: what was decided before is judged and shown all the same.
+    void show(const Finding& finding) {
+        if (enough()) {
+            return;
+        }
         ++verdicts_.at(static_cast<std::size_t>(finding.verdict));
         if (options_.only.empty() || std::ranges::find(options_.only, finding.verdict) != options_.only.end()) {
             output_->connection(finding);
@@ -321,9 +335,9 @@ private:
             summary.not_rewritten = counters.seen > rewritten ? counters.seen - rewritten : 0;
             summary.lost = counters.lost_ring + counters.lost_pending + counters.missed_probes;
         }
-        const auto newest = history_.newest();
-        summary.unread_sources = unread_sources(*newest);
-        summary.unread_rules = newest->unread_rules.size();
+        const auto& newest = *history_.newest().state;
+        summary.unread_sources = unread_sources(newest);
+        summary.unread_rules = newest.unread_rules.size();
         summary.exit_status = status(summary.lost);
         output_->summary(summary);
         if (error_) {
@@ -352,8 +366,10 @@ private:
     Signals signals_;
     std::optional<NetnsGuard> netns_;
     bool incomplete_ = false;  // some of what decides was not read or not traced
+    NodeReader reader_;
     StateHistory history_;
     LiveJudge judge_;
+    const LiveJudge::Sink show_ = [this](const Finding& finding) { show(finding); };
     NodeStatePtr state_;  // as it was in the beginning
     Writer writer_{STDOUT_FILENO};
     std::unique_ptr<Output> output_;

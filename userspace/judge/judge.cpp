@@ -230,8 +230,9 @@ Finding judge(const Connection& connection, const NodeState& state) {
 
 Finding judge_between(const Connection& connection, const NodeState* before, const NodeState* after) {
     auto finding = judge(connection, after != nullptr ? *after : *before);
-    const bool settled =
-        before != nullptr && after != nullptr ? agree(judge(connection, *before), finding) : !is_alarm(finding.verdict);
+    const bool settled = before != nullptr && after != nullptr
+                             ? before == after || agree(judge(connection, *before), finding)
+                             : !is_alarm(finding.verdict);
     if (settled) {
         return finding;
     }

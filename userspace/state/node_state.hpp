@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "base/address.hpp"
-#include "hptrace/record.h"
 
 namespace hptrace {
 
@@ -135,9 +134,7 @@ std::string_view to_string(ProxyMode mode);
 struct NodeState {
     std::string node;           // host name
     std::uint32_t netns = 0;    // inode number
-    std::uint64_t boot_ns = 0;  // CLOCK_BOOTTIME when reading began
-    hptrace_changes changes{};  // counters this state was read under
-    bool consistent = true;     // the counters did not move while reading
+    std::uint64_t boot_ns = 0;  // CLOCK_BOOTTIME when the reading that found it began
     ProxyMode proxy = ProxyMode::none;
     std::vector<Service> services;
     std::uint32_t skipped_virtual_servers = 0;  // ip_vs: by firewall mark or for all ports of an address; not Services

@@ -1,27 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/reader.hpp"
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <iterator>
 #include <utility>
 
 #include "base/clock.hpp"
-#include "state/addresses.hpp"
-#include "state/cni_cache.hpp"
-#include "state/ipset.hpp"
-#include "state/ipvs.hpp"
 #include "state/netns.hpp"
-#include "state/ruleset.hpp"
 
 namespace hptrace {
 
 namespace {
 
-// How often the node is read again because it changed meanwhile.
+// How often the node is read because it changed meanwhile, and for how long: where reading takes longer than kube-proxy
+// needs for the next change, trying again does not help.
 constexpr int attempts = 3;
+constexpr std::uint64_t quick_ns = 100'000'000;
 
 std::string host_name() {
     std::array<char, 256> name{};
@@ -36,57 +33,159 @@ bool change_under_way(const hptrace_changes& changes) {
     return !std::ranges::equal(changes.begin, changes.end);
 }
 
-// Records what became of a source and gives its entries; none if it could not be read.
+bool same(const SourceStatus& a, const SourceStatus& b) {
+    return a.state == b.state && a.why == b.why;
+}
+
 template <class T>
-std::vector<T> take(NodeState& state, const std::string& source, Result<std::vector<T>> read) {
-    auto& status = state.sources[source];
-    if (!read) {
-        status = {.state = SourceState::unreadable, .why = describe(read.error())};
-        return {};
+SourceStatus status_of(const std::vector<T>& content) {
+    return {.state = content.empty() ? SourceState::unused : SourceState::used, .why = {}};
+}
+
+SourceStatus status_of(const CniCache& cache) {
+    return cache.status;
+}
+
+// What was read is much larger than what is kept of it, and the next read of that kind may be hours away.
+void give_back_memory() {
+#ifdef __GLIBC__
+    ::malloc_trim(0);
+#endif
+}
+
+// Asks the source; `keep` makes what is kept of its content. True: the part is different now.
+template <class Part, class Read, class Keep>
+bool update(Part& part, const Read& read, Keep keep) {
+    auto answer = read(part.version);
+    if (!answer) {
+        const SourceStatus status{.state = SourceState::unreadable, .why = describe(answer.error())};
+        if (same(part.status, status) && !part.version) {
+            return false;
+        }
+        part = Part{};
+        part.status = status;
+        return true;
     }
-    status.state = read->empty() ? SourceState::unused : SourceState::used;
-    return *std::move(read);
+    if (!*answer) {
+        return false;
+    }
+    auto& [version, content] = **answer;
+    part.status = status_of(content);
+    part.version = version;
+    part.content = keep(std::move(content));
+    return true;
 }
 
-std::vector<RuleTable> read_rules(NodeState& state) {
-    auto tables = take(state, "iptables-legacy", read_legacy_tables(Family::ipv4));
-    std::ranges::move(take(state, "ip6tables-legacy", read_legacy_tables(Family::ipv6)), std::back_inserter(tables));
-    std::ranges::move(take(state, "nf_tables", read_nf_tables()), std::back_inserter(tables));
-    return tables;
-}
+constexpr auto as_it_is = []<class T>(T&& content) { return std::make_shared<const T>(std::forward<T>(content)); };
 
-NodeState read_once(const ReaderOptions& options) {
-    NodeState state;
-    state.node = host_name();
-    state.boot_ns = boot_clock_ns();
-    state.netns = current_netns_inode().value_or(0);
-    const auto changes = [&] { return options.changes ? options.changes() : hptrace_changes{}; };
-    state.changes = changes();
-
-    const auto tables = read_rules(state);
-    const auto servers = take(state, "ip_vs", read_virtual_servers());
-    const auto sets = take(state, "ipset", read_ipsets(kube_set_prefix));
-    state.local_addresses = take(state, "routes", read_local_addresses());
-    auto cache = read_cni_cache(options.cni_results);
-    state.consistent = same(state.changes, changes()) && !change_under_way(state.changes);
-
-    state.sandboxes = std::move(cache.sandboxes);
-    state.sandboxes_complete = cache.complete;
-    state.sources["cni"] = std::move(cache.status);
-    interpret_rules(tables, state);
-    add_ipvs_services(servers, sets, state);
-    return state;
-}
+// NOLINTNEXTLINE(cppcoreguidelines-rvalue-reference-param-not-moved): it ends here, and its memory with it
+constexpr auto interpreted = [](std::vector<RuleTable>&& tables) {
+    const auto all = std::move(tables);
+    return std::make_shared<const RulesPart>(interpret_source(all));
+};
 
 }  // namespace
 
-NodeStatePtr read_node_state(const ReaderOptions& options) {
-    auto state = read_once(options);
-    for (int i = 1; i < attempts && !state.consistent; ++i) {
-        state = read_once(options);
+NodeReader::NodeReader(NodeSources sources, ChangeCounters counters)
+    : sources_(std::move(sources)),
+      counters_(std::move(counters)),
+      node_(host_name()),
+      netns_(current_netns_inode().value_or(0)) {}
+
+hptrace_changes NodeReader::now() const {
+    return counters_.now ? counters_.now() : hptrace_changes{};
+}
+
+template <class T, class Update>
+bool NodeReader::update_counted(Part<T>& part, hptrace_source source, const hptrace_changes& changes, Update update) {
+    const std::pair counted(changes.begin[source], changes.end[source]);
+    const bool tracked = counters_.tracked && (counters_.tracked() & 1U << source) != 0;
+    if (tracked && part.version && part.counted == counted) {
+        return false;
     }
+    const bool different = update(part);
+    // Read while it changes, it may be either side of the change: the next reading must not believe it.
+    part.counted = counted.first == counted.second ? std::optional(counted) : std::nullopt;
+    return different;
+}
+
+bool NodeReader::update_all(const hptrace_changes& changes) {
+    const auto rules = [&](const auto& read) { return [&](auto& part) { return update(part, read, interpreted); }; };
+    bool different = update_counted(legacy_ipv4_, HPTRACE_SOURCE_XTABLES, changes, rules(sources_.legacy_ipv4));
+    different |= update_counted(legacy_ipv6_, HPTRACE_SOURCE_XTABLES, changes, rules(sources_.legacy_ipv6));
+    different |= update_counted(nf_tables_, HPTRACE_SOURCE_NFTABLES, changes, rules(sources_.nf_tables));
+    different |= update_counted(ip_vs_, HPTRACE_SOURCE_IPVS, changes,
+                                [this](auto& part) { return update(part, sources_.ip_vs, as_it_is); });
+    different |= update(ipset_, sources_.ipset, as_it_is);
+    routes_announced_ = sources_.routes_changed() || routes_announced_;
+    if (routes_announced_ || !routes_.version) {
+        routes_announced_ = false;
+        different |= update(routes_, sources_.routes, as_it_is);
+    }
+    cni_files_time_ = sources_.cni_files_time();
+    different |= update(cni_, sources_.cni, as_it_is);
+    return different;
+}
+
+bool StateRead::consistent() const {
+    return same(changes, changes_after) && !change_under_way(changes);
+}
+
+StateRead NodeReader::read() {
+    StateRead read;
+    bool different = state_ == nullptr;
+    const auto begun = boot_clock_ns();
+    for (int i = 0; i < attempts && (i == 0 || boot_clock_ns() - begun < quick_ns); ++i) {
+        read.boot_ns = boot_clock_ns();
+        read.changes = now();
+        different |= update_all(read.changes);
+        read.changes_after = now();
+        if (read.consistent()) {
+            break;
+        }
+    }
+    if (different) {
+        state_ = assemble(read.boot_ns);
+    }
+    give_back_memory();
+    read.state = state_;
+    constexpr std::uint32_t all =
+        1U << HPTRACE_SOURCE_XTABLES | 1U << HPTRACE_SOURCE_NFTABLES | 1U << HPTRACE_SOURCE_IPVS;
+    read.watched =
+        counters_.tracked && (counters_.tracked() & all) == all && ipset_.status.state == SourceState::unused;
+    return read;
+}
+
+bool NodeReader::announced() {
+    routes_announced_ = sources_.routes_changed() || routes_announced_;
+    return routes_announced_ || sources_.cni_files_time() != cni_files_time_;
+}
+
+NodeStatePtr NodeReader::assemble(std::uint64_t boot_ns) const {
+    NodeState state;
+    state.node = node_;
+    state.netns = netns_;
+    state.boot_ns = boot_ns;
+    state.local_addresses = *routes_.content;
+    state.sandboxes = cni_.content->sandboxes;
+    state.sandboxes_complete = cni_.content->complete;
+    for (const auto* part : {&legacy_ipv4_, &legacy_ipv6_, &nf_tables_}) {
+        add_rules(*part->content, state);
+    }
+    add_ipvs_services(*ip_vs_.content, *ipset_.content, state);
+    state.sources = {{"iptables-legacy", legacy_ipv4_.status},
+                     {"ip6tables-legacy", legacy_ipv6_.status},
+                     {"nf_tables", nf_tables_.status},
+                     {"ip_vs", ip_vs_.status},
+                     {"ipset", ipset_.status},
+                     {"routes", routes_.status},
+                     {"cni", cni_.status}};
     state.index();
     return std::make_shared<const NodeState>(std::move(state));
+}
+
+StateRead read_node_state(const ReaderOptions& options) {
+    return NodeReader(native_sources(options.cni_results), {.now = options.changes}).read();
 }
 
 }  // namespace hptrace

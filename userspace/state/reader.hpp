@@ -3,26 +3,104 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.hpp"
 #include "capture/connection.hpp"
+#include "hptrace/record.h"
 #include "state/node_state.hpp"
+#include "state/rules_part.hpp"
+#include "state/sources.hpp"
 
 namespace hptrace {
 
+// The change counters of the kernel side (bpf/change.bpf.c).
+struct ChangeCounters {
+    std::function<hptrace_changes()> now;      // Capture::changes
+    std::function<std::uint32_t()> tracked{};  // bit per enum hptrace_source that can be relied on; none by default
+};
+
+// One reading of the node. What it found of a source was so at some moment between `changes` and `changes_after`.
+struct StateRead {
+    NodeStatePtr state;               // that of the reading before if nothing is different
+    hptrace_changes changes{};        // counters when it began
+    hptrace_changes changes_after{};  // counters when it ended
+    bool watched = false;             // every source in use announces its changes, to the counters or by itself
+    std::uint64_t boot_ns = 0;        // CLOCK_BOOTTIME when it began
+
+    // No change was under way from beginning to end: it is the state as it was at one moment.
+    [[nodiscard]] bool consistent() const;
+};
+
+// Reads the state of one network namespace again and again, each time only what may have changed.
+//
+// It keeps, per source, what its content means, and when a reading has to ask the source again:
+// - iptables-legacy, nf_tables and ip_vs: when their counter moved. The counters are of all namespaces together, so
+// what
+//   is found may well be the same.
+// - local addresses: when rtnetlink announced a change.
+// - ipset and the CNI cache: always, they announce nothing. So do sources whose counter is not tracked, and what could
+//   not be read before.
+// Names of ipsets in rules are those of when the rules were read.
+// A source that is asked and has the version it had (NodeSources) is not interpreted again. If none has changed the
+// state is the very same object. Rules are kept only as what they mean: the tables of thousands of Services are large.
+class NodeReader {
+public:
+    // Of the network namespace the calling thread is in. All calls must be made by a thread that is in it.
+    NodeReader(NodeSources sources, ChangeCounters counters);
+
+    // Reads a few times more while the counters move, if that is quick; the result says whether it is consistent.
+    // Sources that cannot be read are marked in NodeState::sources; that is not a failure.
+    StateRead read();
+    // Has a source that no counter counts announced a change since the last reading began? Cheap: nothing is read.
+    [[nodiscard]] bool announced();
+
+private:
+    // What is known of a source.
+    template <class T>
+    struct Part {
+        std::shared_ptr<const T> content = std::make_shared<const T>();
+        SourceStatus status{};
+        std::optional<std::uint64_t> version{};                            // none: not known, or not readable
+        std::optional<std::pair<std::uint32_t, std::uint32_t>> counted{};  // its begin and end counters, equal
+    };
+
+    [[nodiscard]] hptrace_changes now() const;
+    // Each returns whether something is different.
+    bool update_all(const hptrace_changes& changes);
+    template <class T, class Update>
+    bool update_counted(Part<T>& part, hptrace_source source, const hptrace_changes& changes, Update update);
+    [[nodiscard]] NodeStatePtr assemble(std::uint64_t boot_ns) const;
+
+    NodeSources sources_;
+    ChangeCounters counters_;
+    std::string node_;
+    std::uint32_t netns_;
+    Part<RulesPart> legacy_ipv4_;
+    Part<RulesPart> legacy_ipv6_;
+    Part<RulesPart> nf_tables_;
+    Part<std::vector<VirtualServer>> ip_vs_;
+    Part<std::vector<IpSet>> ipset_;
+    Part<std::vector<LocalAddress>> routes_;
+    Part<CniCache> cni_;
+    bool routes_announced_ = true;  // a change, since they were read
+    std::uint64_t cni_files_time_ = 0;
+    NodeStatePtr state_;
+};
+
 struct ReaderOptions {
-    std::string cni_results = "/var/lib/cni/results";
-    // Change counters as of now (Capture::changes); read before and after the dump. Default: all zero.
+    std::string cni_results{default_cni_results};
+    // Change counters as of now; read before and after the dump. Default: all zero.
     std::function<hptrace_changes()> changes;
 };
 
-// Reads the whole state of the network namespace the calling thread is in: natively, executing nothing and
+// Reads the whole state of the network namespace the calling thread is in, once: natively, executing nothing and
 // changing nothing (no legacy table, netlink family or module is touched unless it is already there).
-// Sources that could not be read are marked in NodeState::sources; that is not a failure.
-// Retries a few times while the counters move; the result says `consistent`.
-NodeStatePtr read_node_state(const ReaderOptions& options);
+StateRead read_node_state(const ReaderOptions& options);
 
 // The connections conntrack knows now whose destination was rewritten, of the calling thread's namespace:
 // nf_nat ones by IPS_DST_NAT, ip_vs ones (net.ipv4.vs.conntrack=1) by a changed reply tuple without it.

@@ -51,7 +51,7 @@ struct BeforeAndAfter {
 BeforeAndAfter read_everything() {
     BeforeAndAfter seen;
     seen.before = shown_by_the_node();
-    seen.state = read_node_state({.cni_results = "/no/such/folder", .changes = {}});
+    seen.state = read_node_state({.cni_results = "/no/such/folder", .changes = {}}).state;
     const auto existing = read_existing_connections();
     seen.connections_read = existing.has_value();
     seen.after = shown_by_the_node();
@@ -101,14 +101,15 @@ TEST_CASE("reading one back end does not bring in the other", "[reader]") {
 TEST_CASE("the state names its node and namespace", "[reader]") {
     std::array<char, 256> name{};
     REQUIRE(::gethostname(name.data(), name.size()) == 0);
-    const auto [state, netns] = in_fresh_netns([] {
+    const auto [read, netns] = in_fresh_netns([] {
         return std::pair{read_node_state({.cni_results = "/no/such/folder", .changes = {}}),
                          current_netns_inode().value()};
     });
-    CHECK(state->node == name.data());
-    CHECK(state->netns == netns);
-    CHECK(state->boot_ns != 0);
-    CHECK(state->consistent);
+    CHECK(read.state->node == name.data());
+    CHECK(read.state->netns == netns);
+    CHECK(read.state->boot_ns != 0);
+    CHECK(read.boot_ns == read.state->boot_ns);
+    CHECK(read.consistent());
 }
 
 TEST_CASE("a state read during a change is read again, and said to be inconsistent if that goes on", "[reader]") {
@@ -121,15 +122,15 @@ TEST_CASE("a state read during a change is read again, and said to be inconsiste
         ++calls;
         return counters(calls, calls);
     });
-    CHECK_FALSE(never_still->consistent);
+    CHECK_FALSE(never_still.consistent());
     CHECK(calls > 2);
 
     calls = 0;
     const auto moved_once = read_with([&] { return calls++ == 0 ? counters(0, 0) : counters(1, 1); });
-    CHECK(moved_once->consistent);
-    CHECK(moved_once->changes.begin[HPTRACE_SOURCE_NFTABLES] == 1);
+    CHECK(moved_once.consistent());
+    CHECK(moved_once.changes.begin[HPTRACE_SOURCE_NFTABLES] == 1);
     CHECK(calls == 4);
 
     const auto under_way = read_with([&] { return counters(1, 0); });
-    CHECK_FALSE(under_way->consistent);
+    CHECK_FALSE(under_way.consistent());
 }

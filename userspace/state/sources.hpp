@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "state/cni_cache.hpp"
+#include "state/ipset.hpp"
+#include "state/ipvs.hpp"
+#include "state/node_state.hpp"
+#include "state/ruleset.hpp"
+#include "state/versioned.hpp"
+
+namespace hptrace {
+
+// How each source of the node state is read, and what tells that it changed. All of the calling thread's network
+// namespace. A reader gets the version it knows and does as little as tells whether that is still true.
+struct NodeSources {
+    template <class T>
+    using Reader = std::function<ReadIfNew<T>(std::optional<std::uint64_t> known)>;
+
+    Reader<std::vector<RuleTable>> legacy_ipv4;     // fingerprint of the tables: nothing cheaper tells
+    Reader<std::vector<RuleTable>> legacy_ipv6;     // the same
+    Reader<std::vector<RuleTable>> nf_tables;       // generation
+    Reader<std::vector<VirtualServer>> ip_vs;       // fingerprint
+    Reader<std::vector<IpSet>> ipset;               // fingerprint
+    Reader<std::vector<LocalAddress>> routes;       // fingerprint
+    Reader<CniCache> cni;                           // names, sizes and times of the files
+    std::function<bool()> routes_changed;           // announced since the last call; without announcements always true
+    std::function<std::uint64_t()> cni_files_time;  // differs when a file came or went: cheap enough to ask at any time
+};
+
+// The node's own. The network namespace of the calling thread is listened to from now on; the functions must be called
+// by a thread that is in it. Nothing is asked of a subsystem that is not present.
+NodeSources native_sources(const std::filesystem::path& cni_results);
+
+// Where libcni keeps its cache.
+constexpr std::string_view default_cni_results = "/var/lib/cni/results";
+
+}  // namespace hptrace
