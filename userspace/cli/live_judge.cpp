@@ -2,6 +2,7 @@
 #include "cli/live_judge.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "judge/judge.hpp"
 #include "names/names.hpp"
@@ -24,8 +25,9 @@ bool stays_ok(const Finding& finding, const NodeState& state) {
                                               }));
 }
 
-bool is_stale(const Finding& finding) {
-    return finding.rule && finding.rule_stale;
+// The sandbox that the rule is of and that seems gone; null: none does.
+const std::string* stale_sandbox(const Finding& finding) {
+    return finding.rule && finding.rule_stale ? &finding.rule->container_id : nullptr;
 }
 
 }  // namespace
@@ -58,8 +60,8 @@ void LiveJudge::judge(bool finish, const Sink& sink) {
         if (hope == Hope::neighbour && !finish && !given_up(waiting_.front())) {
             return;
         }
-        if (fresh && is_stale(finding)) {
-            known_stale_.insert(finding.rule->container_id);
+        if (const auto* const sandbox = stale_sandbox(finding); fresh && sandbox != nullptr) {
+            known_stale_.insert(*sandbox);
         }
         add_names(finding, *history_.newest().state);
         waiting_.pop_front();
@@ -99,7 +101,7 @@ LiveJudge::Hope LiveJudge::hope(const Finding& finding, const StateHistory::Neig
         return stays_ok(finding, *before.state) ? Hope::none : Hope::neighbour;
     }
     // libcni writes its cache after the plugins have made the rules: a sandbox that seems gone may just have come.
-    if (is_stale(finding) && !known_stale_.contains(finding.rule->container_id)) {
+    if (const auto* const sandbox = stale_sandbox(finding); sandbox != nullptr && !known_stale_.contains(*sandbox)) {
         return Hope::second_look;
     }
     const bool read_since = after.boot_ns > connection.boot_ns;

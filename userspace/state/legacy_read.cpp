@@ -202,7 +202,8 @@ Result<std::vector<RuleTable>> read_legacy_tables(Family family) {
     if (!read) {
         return std::unexpected(read.error());
     }
-    return std::move((*read)->content);
+    auto& all = *read;  // there: nothing was known
+    return all ? std::move(all->content) : std::vector<RuleTable>{};
 }
 
 }  // namespace hptrace

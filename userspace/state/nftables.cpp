@@ -322,7 +322,8 @@ Result<std::vector<RuleTable>> read_nf_tables() {
     if (!read) {
         return std::unexpected(read.error());
     }
-    return std::move((*read)->content);
+    auto& all = *read;  // there: nothing was known
+    return all ? std::move(all->content) : std::vector<RuleTable>{};
 }
 
 }  // namespace hptrace

@@ -49,7 +49,7 @@ SourceStatus status_of(const CniCache& cache) {
 // What was read is much larger than what is kept of it, and the next read of that kind may be hours away.
 void give_back_memory() {
 #ifdef __GLIBC__
-    ::malloc_trim(0);
+    static_cast<void>(::malloc_trim(0));
 #endif
 }
 
@@ -66,10 +66,11 @@ bool update(Part& part, const Read& read, Keep keep) {
         part.status = status;
         return true;
     }
-    if (!*answer) {
+    auto& found = *answer;
+    if (!found) {
         return false;
     }
-    auto& [version, content] = **answer;
+    auto& [version, content] = *found;
     part.status = status_of(content);
     part.version = version;
     part.content = keep(std::move(content));

@@ -91,7 +91,8 @@ std::function<bool()> watch_addresses() {
     if (!opened) {
         return [] { return true; };
     }
-    return [watch = std::make_shared<AddressWatch>(*std::move(opened))] { return watch->changed(); };
+    const auto watch = std::make_shared<AddressWatch>(*std::move(opened));
+    return [watch] { return watch->changed(); };
 }
 
 }  // namespace
@@ -109,6 +110,6 @@ NodeSources native_sources(const std::filesystem::path& cni_results) {
         .routes_changed = watch_addresses(),
         .cni_files_time = [cni_results] { return cni_folder_time(cni_results); },
     };
-}
+}  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks): the functions own what they hold
 
 }  // namespace hptrace

@@ -53,7 +53,7 @@ public:
                  .routes_changed = [this] { return std::exchange(routes_changed, false); },
                  .cni_files_time = [this] { return cni_files_time; }},
                 {.now = [this] { return changes; }, .tracked = [this] { return tracked; }}};
-    }
+    }  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks): the reader owns its functions
 
     void change(hptrace_source source) {
         ++changes.begin[source];
