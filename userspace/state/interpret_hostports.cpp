@@ -358,14 +358,9 @@ private:
 
     void add_leaf(const Chain& chain, const Rule& rule, const Path& path) {
         const Target& target = rule.target;
-        if (!target.to || target.to->ip.is_unspecified() || target.to_last || !path.protocol || !path.ports ||
-            !path.producer) {
+        if (!target.to || target.to_last || !add_hostport(chain, rule, path, *target.to, nullptr, {})) {
             unread_.add(view_, chain, rule);
-            return;
         }
-        HostPortRule hostport = new_hostport(chain, rule, path, *target.to);
-        hostport.text = rule_text(view_.table().backend, chain.name, rule);
-        add_ports(std::move(hostport), rule, path);
     }
 
     // A DNAT to what a map yields: each of its elements is a rule, which a packet meets if its key is the element's.
@@ -379,25 +374,27 @@ private:
         unread_.add_if_not_whole(view_, *map);
         for (const SetElement& element : map->elements) {
             const auto demands = demands_of(lookup, element);
-            Path next = path;
             const bool known =
                 demands && (!demands->l4proto || protocol_from_number(demands->l4proto->value).has_value());
+            Path next = path;
             if (known && !next.add(*demands)) {
                 continue;  // other rules on the way keep such packets off
             }
-            if (!known || !next.protocol || !next.ports || element.to.ip.is_unspecified()) {
+            if (!known || !add_hostport(chain, rule, next, element.to, map, element)) {
                 unread_.add(view_, *map, element);
-                continue;
             }
-            HostPortRule hostport = new_hostport(chain, rule, next, element.to);
-            hostport.map = map->name;
-            hostport.text = rule_text(view_.table().backend, chain.name, rule) + " { " +
-                            element_text(map->key, map->data, element) + " }";
-            add_ports(std::move(hostport), rule, next);
         }
     }
 
-    HostPortRule new_hostport(const Chain& chain, const Rule& rule, const Path& path, const Endpoint& target) const {
+    // `map`: whose `element` it is; null: the rule alone. False: it is not clear which ports lead where.
+    bool add_hostport(const Chain& chain, const Rule& rule, const Path& path, const Endpoint& target, const NftSet* map,
+                      const SetElement& element) {
+        if (!path.protocol || !path.ports || !path.producer || target.ip.is_unspecified()) {
+            return false;
+        }
+        if (path.family && *path.family != target.ip.family) {
+            return true;
+        }
         HostPortRule hostport;
         hostport.producer = *path.producer;
         hostport.backend = view_.table().backend;
@@ -406,6 +403,11 @@ private:
         hostport.chain = chain.name;
         hostport.entry_chain = path.entry_chain == nullptr ? chain.name : path.entry_chain->name;
         hostport.handle = rule.handle;
+        hostport.text = rule_text(view_.table().backend, chain.name, rule);
+        if (map != nullptr) {
+            hostport.map = map->name;
+            hostport.text += " { " + element_text(map->key, map->data, element) + " }";
+        }
         hostport.protocol = *path.protocol;
         hostport.host_ip = path.host_ip;
         hostport.not_destinations = path.not_destinations;
@@ -417,17 +419,11 @@ private:
         Owner owner = owner_of(rule, path);
         hostport.network = std::move(owner.network);
         hostport.container_id = std::move(owner.container_id);
-        return hostport;
-    }
-
-    void add_ports(HostPortRule hostport, const Rule& rule, const Path& path) {
-        if (path.family && *path.family != hostport.family) {
-            return;
-        }
         for (const PortRange& range : *path.ports) {
             hostport.port = range;
             merge({&rule, path.entry_rule, hostport});
         }
+        return true;
     }
 
     [[nodiscard]] Owner owner_of(const Rule& rule, const Path& path) const {
