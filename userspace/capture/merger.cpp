@@ -94,12 +94,30 @@ void Merger::commit(const Observation& observation) {
         }
         forget(key);
     }
+    committed_[key] = observation.connection.boot_ns;
+    commits_.emplace_back(observation.connection.boot_ns, key);
     if (const auto found = by_ct_.find(observation.ct); found != by_ct_.end()) {
         auto& entry = *waiting(found->second);
         if (key_of(entry.connection) == key) {
             settle(entry);
             by_ct_.erase(found);
         }
+    }
+}
+
+bool Merger::lost_a_clash(const Connection& connection) const {
+    const auto found = committed_.find(key_of(connection));
+    const auto clash = static_cast<std::uint64_t>(options_.clash_time.count());
+    return found != committed_.end() && found->second + clash > connection.boot_ns;
+}
+
+void Merger::forget_commits(std::uint64_t before) {
+    while (!commits_.empty() && (commits_.front().first < before || commits_.size() > options_.capacity)) {
+        const auto& [when, key] = commits_.front();
+        if (const auto found = committed_.find(key); found != committed_.end() && found->second == when) {
+            committed_.erase(found);
+        }
+        commits_.pop_front();
     }
 }
 
@@ -141,10 +159,17 @@ std::size_t Merger::release(std::uint64_t now, const Sink& sink) {
             }
             if (expired && !front.commit_lost) {
                 front.connection.committed = false;
+                if (lost_a_clash(front.connection)) {
+                    front.repeat = true;
+                    forget(key_of(front.connection));
+                }
             }
         }
         count += hand_over_front(sink);
     }
+    // What still waits was decided after `now - hold`.
+    const auto needed = hold + static_cast<std::uint64_t>(options_.clash_time.count());
+    forget_commits(now > needed ? now - needed : 0);
     return count;
 }
 

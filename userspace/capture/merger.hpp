@@ -9,6 +9,7 @@
 #include <list>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 
 #include "capture/records.hpp"
 
@@ -19,7 +20,8 @@ namespace hptrace {
 // A decision of nf_nat waits for its commit, so that the connection can say whether its first packet got through, and
 // with which reply tuple. When the first packet is dropped later, each retransmission makes a new conntrack entry and
 // the same decision again: these repeats are merged into the first. Once a decision is committed the same tuples mean
-// a new connection (a reused port).
+// a new connection (a reused port) - unless that one is never committed: then two packets of one connection were
+// decided at the same time, and the kernel dropped the later one (a clash, nf_ct_resolve_clash).
 //
 // No clock of its own: `now` is CLOCK_BOOTTIME in nanoseconds, as in the records.
 class Merger {
@@ -27,6 +29,7 @@ public:
     struct Options {
         bool sees_commits = true;  // false: nothing waits, nothing is merged, committed stays absent
         std::chrono::nanoseconds hold_time = std::chrono::milliseconds(200);
+        std::chrono::nanoseconds clash_time = std::chrono::milliseconds(100);  // a commit and a packet that missed it
         std::size_t capacity = 65536;  // of what waits and of the uncommitted decisions remembered: the oldest go first
     };
     using Sink = std::function<void(Connection&&)>;
@@ -77,6 +80,9 @@ private:
 
     static Key key_of(const Connection& connection);
     Waiting* waiting(Sequence sequence);
+    // One packet of a connection whose other packet, decided at the same time, was committed.
+    [[nodiscard]] bool lost_a_clash(const Connection& connection) const;
+    void forget_commits(std::uint64_t before);
     bool remember(const Key& key, Sequence sequence);
     void forget(const Key& key);
     void commit(const Observation& observation);
@@ -87,7 +93,9 @@ private:
     Sequence front_ = 0;                                 // of waiting_.front()
     std::unordered_map<std::uint64_t, Sequence> by_ct_;  // unresolved ones only
     std::unordered_map<Key, Uncommitted, KeyHash> uncommitted_;
-    std::list<Key> ages_;  // oldest first
+    std::list<Key> ages_;                                        // oldest first
+    std::unordered_map<Key, std::uint64_t, KeyHash> committed_;  // of late: when (CLOCK_BOOTTIME, ns)
+    std::deque<std::pair<std::uint64_t, Key>> commits_;          // the same, oldest first
 };
 
 }  // namespace hptrace

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """hptrace's live verdict on every connection, held against who answered."""
 
+import json
+
 from lib.hptrace import Hptrace
 
 
@@ -38,7 +40,8 @@ class Watch:
             verdicts = [record.get("verdict") for record in records]
             allowed = expected_verdicts(attempt)
             if allowed and (len(verdicts) != 1 or verdicts[0] not in allowed):
-                problems.append(f"hptrace: {attempt.name}: answered by {attempt.answer}, verdicts {verdicts}, not {allowed}")
+                problems.append(f"hptrace: {attempt.name}: answered by {attempt.answer}, verdicts {verdicts}, not {allowed}"
+                                + "".join(f"\n    {json.dumps(record)[:400]}" for record in records[:2 * (len(verdicts) > 1)]))
             elif allowed == ("hijacked",) and (codes := reasons(attempt)) and records[0].get("reason_code") not in codes:
                 problems.append(f"hptrace: {attempt.name}: reason {records[0].get('reason_code')}, not {' or '.join(codes)}")
         return problems

@@ -103,6 +103,29 @@ TEST_CASE("when one of two racing packets gets through, the connection did") {
     CHECK(test.out[0].committed == true);
 }
 
+TEST_CASE("a packet that was decided when its connection was being committed is no second connection") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::commit(1, 1 * ms));
+    test.merger.take(Fixture::decision(2, 2 * ms));  // its conntrack entry loses the clash: no commit
+    CHECK(test.release(1000 * ms) == 1);
+    // The port used again, later, dropped at first.
+    test.merger.take(Fixture::decision(3, 2000 * ms));
+    REQUIRE(test.release(2500 * ms) == 1);
+    CHECK(test.out[1].committed == false);
+}
+
+TEST_CASE("a clash does not hide the retransmission of a dropped packet") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::commit(1, 1 * ms));
+    test.merger.take(Fixture::decision(2, 2 * ms));  // the port used again at once, and dropped
+    CHECK(test.release(1000 * ms) == 1);
+    test.merger.take(Fixture::decision(3, 1001 * ms));
+    test.merger.take(Fixture::commit(3, 1002 * ms));
+    CHECK(test.release(1003 * ms) == 1);
+}
+
 TEST_CASE("a commit that comes after the hold time still ends the merging") {
     Fixture test;
     test.merger.take(Fixture::decision(1, 0));

@@ -21,7 +21,7 @@ Endpoint endpoint(const char* text) {
 }
 
 RuleTable nat_table(Backend backend, Family family) {
-    return {.backend = backend, .families = {family}, .name = "nat", .chains = {}};
+    return {.backend = backend, .families = {family}, .name = "nat", .chains = {}, .sets = {}};
 }
 
 // Sources whose content is set by hand, with what was done to them since last asked: "asked" counts every question,
