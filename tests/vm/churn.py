@@ -166,6 +166,7 @@ def main():
     # Of two back ends the one whose hook was registered last wins: the hostPort's, once it has been there.
     producer = Producer("C", "legacy", [(service.ports[0].node_port, service.ports[0].protocol) for service in asked()])
     cluster = producer.cluster()
+    cluster.nodes["node"].any_address = True
     KubeProxy(cluster.node, "iptables", "legacy").start()
     tracer = hptrace.Hptrace(cluster.node, options.hptrace, "--json")
     if not tracer.wait_tracing():

@@ -109,17 +109,10 @@ void predict(Conflict& conflict, const NodeState& state) {
             conflict.depends_on = hooks_text(service, rule);
             break;
         case ReasonCode::etp_local:
-            if (lets_outside_pass(service)) {  // whatever the order of hooks, for clients from outside
-                conflict.winner = Winner::hostport;
-                break;
-            }
-            conflict.winner = Winner::depends;
-            conflict.depends_on = "whether this node has an endpoint (externalTrafficPolicy Local)";
-            if (!same_table(service, rule)) {
-                conflict.depends_on += " and " + hooks_text(service, rule);
-            }
-            break;
         case ReasonCode::lb_source_ranges:
+            // Not from everyone, but whatever the order of hooks.
+            conflict.winner = Winner::hostport;
+            break;
         case ReasonCode::not_served_here:
             conflict.winner = service.kind == ServiceKind::health_check_node_port ? Winner::hostport : Winner::service;
             break;

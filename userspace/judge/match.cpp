@@ -40,30 +40,27 @@ bool is_inside(const Address& client, const NodeState& state) {
     return state.find_local(client) != nullptr || state.find_sandbox(client) != nullptr;
 }
 
-ReasonCode nftables_reason(const Service& service, const std::optional<Address>& client, const NodeState& state) {
-    if (service.endpoints.empty()) {
-        return ReasonCode::no_endpoints;
-    }
-    // loadBalancerSourceRanges never let a client pass to a HostPort here: the firewall- chains drop before nat.
-    return lets_outside_pass(service) && !(client && is_inside(*client, state)) ? ReasonCode::etp_local
-                                                                                : ReasonCode::hook_order;
+bool is_allowed(const Address& client, const Service& service) {
+    return std::ranges::any_of(service.allowed_sources,
+                               [&client](const Prefix& range) { return range.contains(client); });
 }
 
-ReasonCode rules_reason(const Service& service, const HostPortRule& rule, const NodeState& state) {
+// Iptables and nftables mode.
+ReasonCode rules_reason(const Service& service, const HostPortRule& rule, const std::optional<Address>& client,
+                        const NodeState& state) {
     if (service.endpoints.empty()) {
         return ReasonCode::no_endpoints;
     }
-    if (!same_table(service, rule)) {
-        return service.external_local ? ReasonCode::etp_local : ReasonCode::hook_order;
-    }
-    if (jumps_first(rule, state)) {
+    if (same_table(service, rule) && jumps_first(rule, state)) {
         return ReasonCode::jump_before_kube_services;
     }
-    if (service.external_local) {
+    if (lets_outside_pass(service) && !(client && is_inside(*client, state))) {
         return ReasonCode::etp_local;
     }
-    // KUBE-FW returns for a client outside loadBalancerSourceRanges: nothing else lets this kind fall through.
-    return service.kind == ServiceKind::load_balancer ? ReasonCode::lb_source_ranges : ReasonCode::not_served_here;
+    if (lets_strangers_pass(service) && !(client && is_allowed(*client, service))) {
+        return ReasonCode::lb_source_ranges;
+    }
+    return same_table(service, rule) ? ReasonCode::not_served_here : ReasonCode::hook_order;
 }
 
 }  // namespace
@@ -127,7 +124,11 @@ bool same_table(const Service& service, const HostPortRule& rule) {
 }
 
 bool lets_outside_pass(const Service& service) {
-    return service.proxy == ServiceProxy::nftables && service.external_local && !service.local_endpoint;
+    return service.proxy != ServiceProxy::ipvs && service.external_local && !service.handles_outside;
+}
+
+bool lets_strangers_pass(const Service& service) {
+    return service.kind == ServiceKind::load_balancer && !service.allowed_sources.empty();
 }
 
 ReasonCode hijack_reason(const Service& service, const HostPortRule& rule, const std::optional<Address>& destination,
@@ -138,15 +139,8 @@ ReasonCode hijack_reason(const Service& service, const HostPortRule& rule, const
     if (service.kind == ServiceKind::health_check_node_port) {
         return ReasonCode::not_served_here;
     }
-    switch (service.proxy) {
-        case ServiceProxy::ipvs:
-            return ipvs_reason(service, rule, state);
-        case ServiceProxy::nftables:
-            return nftables_reason(service, client, state);
-        case ServiceProxy::iptables:
-            break;
-    }
-    return rules_reason(service, rule, state);
+    return service.proxy == ServiceProxy::ipvs ? ipvs_reason(service, rule, state)
+                                               : rules_reason(service, rule, client, state);
 }
 
 bool is_stale(const HostPortRule& rule, const NodeState& state) {

@@ -33,9 +33,11 @@ std::optional<Backend> accept_backend(const NodeState& state, Family family, Bac
 // Do the Service's rules and the HostPort rule stand in the same base chains?
 bool same_table(const Service& service, const HostPortRule& rule);
 
-// Does externalTrafficPolicy Local leave clients from outside to whoever comes next? Only nftables mode's rules show
-// it.
+// Does externalTrafficPolicy Local leave clients from outside to the next nat rule?
 bool lets_outside_pass(const Service& service);
+// Do loadBalancerSourceRanges leave clients that are in none of them to the next nat rule? (KUBE-FW chains return; in
+// nftables mode they are dropped before nat.)
+bool lets_strangers_pass(const Service& service);
 
 // Why a connection to `destination` of the Service is (or would be) taken by the rule. `client`: whose it is; absent:
 // anyone's.

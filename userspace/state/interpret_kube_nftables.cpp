@@ -74,7 +74,7 @@ struct ChainSummary {
     std::vector<Endpoint> endpoints;  // sorted
     bool persistent = false;
     bool external_local = false;
-    bool local_endpoint = false;
+    bool handles_outside = false;
 };
 
 using Fields = std::vector<LookupField>;
@@ -250,7 +250,7 @@ private:
         service.endpoints = summary.endpoints;
         service.persistent = summary.persistent;
         service.external_local = summary.external_local;
-        service.local_endpoint = summary.local_endpoint;
+        service.handles_outside = summary.handles_outside;
     }
 
     // Destinations that get a REJECT or, with a traffic policy Local, a DROP for want of endpoints. An external one may
@@ -374,8 +374,8 @@ private:
     static void note_policy(const Chain& chain, const Rule& rule, ChainSummary& summary) {
         if (chain.name.starts_with("external-")) {
             summary.external_local = summary.external_local || rule.source_local == true;
-            summary.local_endpoint =
-                summary.local_endpoint || (asks_for_nothing(rule) && rule.target.name.starts_with("local-"));
+            summary.handles_outside =
+                summary.handles_outside || (asks_for_nothing(rule) && rule.target.name.starts_with("local-"));
         }
     }
 

@@ -78,6 +78,8 @@ struct ChainSummary {
     std::vector<Endpoint> endpoints;  // sorted
     bool persistent = false;
     bool external_local = false;
+    bool handles_outside = false;
+    std::vector<Prefix> allowed_sources;
 };
 
 class NatInterpreter {
@@ -183,6 +185,10 @@ private:
         service.persistent = service.persistent || summary.persistent;
         service.external_local =
             service.external_local || (summary.external_local && service.kind != ServiceKind::cluster_ip);
+        service.handles_outside = service.handles_outside || summary.handles_outside;
+        if (chain.name.starts_with("KUBE-FW-")) {
+            service.allowed_sources = summary.allowed_sources;
+        }
     }
 
     // Every DNAT target reachable from the chain. Each chain is looked at once; a cycle adds nothing.
@@ -193,6 +199,9 @@ private:
             return summary;
         }
         summary.external_local = chain.name.starts_with("KUBE-XLB-");
+        bool drops = false;
+        std::vector<Prefix> allowed;
+        bool open = false;  // someone gets on without being asked where they come from
         for (const Rule& rule : chain.rules) {
             if (!rule.unread.empty()) {
                 unread_.add(view_, chain, rule);
@@ -203,23 +212,47 @@ private:
                 summary.endpoints.push_back(*rule.target.to);
             }
             const Chain* to = view_.jump_of(rule);
+            drops = drops || (to != nullptr && to->name == "KUBE-MARK-DROP");
             if (to == nullptr || !(is_service_chain(to->name) || to->name.starts_with("KUBE-SEP-"))) {
                 continue;
             }
             // "route LOCAL traffic for … external destinations": only externalTrafficPolicy Local needs it.
             summary.external_local =
                 summary.external_local || (chain.name.starts_with("KUBE-EXT-") && rule.source_local);
+            summary.handles_outside = summary.handles_outside || leads_to_local_endpoint(chain, *to);
+            note_sources(rule, allowed, open);
             const ChainSummary& next = summarize(*to, depth + 1);
             if (&next != &summary) {
                 summary.endpoints.insert(summary.endpoints.end(), next.endpoints.begin(), next.endpoints.end());
                 summary.persistent = summary.persistent || next.persistent;
                 summary.external_local = summary.external_local || next.external_local;
+                summary.handles_outside = summary.handles_outside || next.handles_outside;
             }
+        }
+        // Until 1.24 what is not served is marked in nat and dropped in the filter table, whatever became of it in nat.
+        summary.handles_outside = summary.handles_outside || (drops && summary.external_local);
+        if (!open && !drops) {
+            summary.allowed_sources = std::move(allowed);
         }
         std::ranges::sort(summary.endpoints);
         const auto rest = std::ranges::unique(summary.endpoints);
         summary.endpoints.erase(rest.begin(), rest.end());
         return summary;
+    }
+
+    // The chains of a policy Local that hold the endpoints of this node only.
+    static bool leads_to_local_endpoint(const Chain& chain, const Chain& to) {
+        return (chain.name.starts_with("KUBE-EXT-") && to.name.starts_with("KUBE-SVL-")) ||
+               (chain.name.starts_with("KUBE-XLB-") && to.name.starts_with("KUBE-SEP-"));
+    }
+
+    // Who gets on by this rule, as KUBE-FW chains of loadBalancerSourceRanges ask.
+    static void note_sources(const Rule& rule, std::vector<Prefix>& allowed, bool& open) {
+        if (rule.sources.size() == 1 && !rule.sources.front().inverted) {
+            allowed.push_back(rule.sources.front().value);
+        } else {
+            open = true;
+        }
     }
 
     static constexpr int max_depth = 32;

@@ -49,7 +49,11 @@ struct Service {
     std::vector<Endpoint> endpoints;  // sorted; every real server or DNAT target it may legitimately reach
     bool persistent = false;          // session affinity
     bool external_local = false;      // externalTrafficPolicy Local as far as the rules show it
-    bool local_endpoint = false;  // external_local: one here answers clients from outside (nftables mode; else false)
+    // external_local: clients from outside are answered by an endpoint here, or dropped. False: they are left to the
+    // next nat rule. (Not ipvs mode.)
+    bool handles_outside = false;
+    // loadBalancerSourceRanges, if other clients are left to the next nat rule; empty: anyone is served or dropped.
+    std::vector<Prefix> allowed_sources;
     std::optional<Backend> backend;  // where its rules are (iptables and nftables mode)
 };
 

@@ -16,6 +16,14 @@ void join(const Service& from, Service& into) {
     into.endpoints = std::move(endpoints);
     into.persistent = into.persistent || from.persistent;
     into.external_local = into.external_local || from.external_local;
+    into.handles_outside = into.handles_outside || from.handles_outside;
+    // Whom one of them serves without asking is served.
+    if (into.allowed_sources.empty() || from.allowed_sources.empty()) {
+        into.allowed_sources.clear();
+    } else {
+        into.allowed_sources.insert(into.allowed_sources.end(), from.allowed_sources.begin(),
+                                    from.allowed_sources.end());
+    }
 }
 
 void add_services(const std::vector<Service>& from, std::vector<Service>& into) {

@@ -89,8 +89,17 @@ TEST_CASE("iptables mode: hook order decides between tables, and is not visible"
     CHECK(only_conflict(empty).winner == Winner::hostport);
     auto etp_local = with_node_port(legacy);
     etp_local.services[0].external_local = true;
-    CHECK(only_conflict(etp_local).winner == Winner::depends);
-    CHECK_FALSE(only_conflict(etp_local).depends_on.empty());
+    CHECK(only_conflict(etp_local).winner == Winner::hostport);
+    CHECK(only_conflict(etp_local).reason_code == ReasonCode::etp_local);
+    etp_local.services[0].handles_outside = true;
+    CHECK(only_conflict(etp_local).winner == Winner::service);
+    auto ranges = with_node_port(legacy);
+    ranges.services[0].kind = ServiceKind::load_balancer;
+    ranges.services[0].ip = ranges.local_addresses.front().prefix.address;
+    CHECK(only_conflict(ranges).winner == Winner::service);
+    ranges.services[0].allowed_sources = {parse_prefix("203.0.113.0/24").value()};
+    CHECK(only_conflict(ranges).winner == Winner::hostport);
+    CHECK(only_conflict(ranges).reason_code == ReasonCode::lb_source_ranges);
 }
 
 TEST_CASE("iptables mode: a ClusterIP is not local, only a rule without local check can take it") {
@@ -135,7 +144,7 @@ TEST_CASE("nftables mode: hook order decides, but for what kube-proxy's rules le
 
         const auto here = conflicts(ServiceKind::node_port, backend, [](Service& service) {
             service.external_local = true;
-            service.local_endpoint = true;
+            service.handles_outside = true;
         });
         CHECK(here.winner == Winner::depends);
         CHECK(here.reason_code == ReasonCode::hook_order);

@@ -94,13 +94,6 @@ TEST_CASE("every hijack has the reason its rules show") {
                   s.services[1].endpoints.clear();
               }),
          node_port_address, ReasonCode::no_endpoints},
-        {"iptables NodePort, eTP Local",
-         with(iptables_node(legacy),
-              [](auto& s) {
-                  s.hostports = {hostport(Backend::iptables_legacy, 30306)};
-                  s.services[1].external_local = true;
-              }),
-         node_port_address, ReasonCode::etp_local},
         {"iptables NodePort, portmap before 0.7.5",
          with(iptables_node(legacy),
               [](auto& s) {
@@ -114,13 +107,6 @@ TEST_CASE("every hijack has the reason its rules show") {
         {"iptables NodePort, KUBE-SERVICES first",
          with(iptables_node(legacy), [](auto& s) { s.hostports = {hostport(Backend::iptables_legacy, 30306)}; }),
          node_port_address, ReasonCode::not_served_here},
-        {"local LoadBalancer address, client outside its ranges",
-         with(iptables_node(legacy),
-              [](auto& s) {
-                  s.services[0].kind = ServiceKind::load_balancer;
-                  s.local_addresses.push_back(local("10.96.0.10/32", "eth0"));
-              }),
-         service_address, ReasonCode::lb_source_ranges},
         {"nftables mode NodePort",
          with(nftables_node(nft), [](auto& s) { s.hostports = {hostport(Backend::iptables_nft, 30306)}; }),
          node_port_address, ReasonCode::hook_order},
@@ -152,22 +138,40 @@ TEST_CASE("every hijack has the reason its rules show") {
     }
 }
 
-TEST_CASE("nftables mode, policy Local: without an endpoint here only clients from outside fall through") {
-    auto state = nftables_node(Backend::iptables_nft);
-    state.hostports = {hostport(Backend::iptables_nft, 30306)};
-    state.services[1].external_local = true;
-    const auto reason = [&](const char* client) {
+TEST_CASE("policy Local: without an endpoint here only clients from outside fall through") {
+    const auto reason = [](const NodeState& state, const char* client) {
         auto made = connection(node_port_address, hostport_pod);
         made.client = end(client);
         const auto finding = judged(made, state);
         CHECK(finding.verdict == Verdict::hijacked);
         return finding.reason_code;
     };
-    CHECK(reason("192.168.0.50:40000") == ReasonCode::etp_local);
-    CHECK(reason("192.168.0.2:40000") == ReasonCode::hook_order);   // the node
-    CHECK(reason("10.224.0.223:40000") == ReasonCode::hook_order);  // a pod on it
-    state.services[1].local_endpoint = true;
-    CHECK(reason("192.168.0.50:40000") == ReasonCode::hook_order);
+    // Iptables mode in the other back end, so that hook order decides about all others.
+    for (auto state : {nftables_node(Backend::iptables_nft), iptables_node(Backend::iptables_nft)}) {
+        state.hostports = {hostport(Backend::iptables_nft, 30306)};
+        state.services[1].external_local = true;
+        CHECK(reason(state, "192.168.0.50:40000") == ReasonCode::etp_local);
+        CHECK(reason(state, "192.168.0.2:40000") == ReasonCode::hook_order);   // the node
+        CHECK(reason(state, "10.224.0.223:40000") == ReasonCode::hook_order);  // a pod on it
+        state.services[1].handles_outside = true;
+        CHECK(reason(state, "192.168.0.50:40000") == ReasonCode::hook_order);
+    }
+}
+
+TEST_CASE("iptables mode, source ranges: only clients outside of them fall through") {
+    auto state = iptables_node(Backend::iptables_legacy);
+    state.services[0].kind = ServiceKind::load_balancer;
+    state.services[0].allowed_sources = {parse_prefix("203.0.113.0/24").value(), parse_prefix("10.224.0.0/16").value()};
+    state.local_addresses.push_back(local("10.96.0.10/32", "eth0"));
+    const auto reason = [&](const char* client) {
+        auto made = connection(service_address, hostport_pod);
+        made.client = end(client);
+        return judged(made, state).reason_code;
+    };
+    CHECK(reason("192.168.0.50:40000") == ReasonCode::lb_source_ranges);
+    CHECK(reason("10.224.0.223:40000") == ReasonCode::not_served_here);
+    state.services[0].allowed_sources.clear();
+    CHECK(reason("192.168.0.50:40000") == ReasonCode::not_served_here);
 }
 
 TEST_CASE("the Service's own answer is ok") {

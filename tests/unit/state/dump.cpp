@@ -293,7 +293,7 @@ TEST_CASE("nftables mode: policies Local are seen, and whether an endpoint is he
                 CHECK(service.kind != ServiceKind::cluster_ip);
                 local.insert(service.name->name);
             }
-            if (service.local_endpoint) {
+            if (service.handles_outside) {
                 here.insert(service.name->name);
             }
         }

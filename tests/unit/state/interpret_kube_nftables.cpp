@@ -39,7 +39,7 @@ Lines lines(const NodeState& state) {
         }
         line += service.persistent ? ", persistent" : "";
         line += service.external_local ? ", local" : "";
-        line += service.local_endpoint ? ", endpoint here" : "";
+        line += service.handles_outside ? ", endpoint here" : "";
         result.push_back(line);
     }
     std::ranges::sort(result);

@@ -56,6 +56,10 @@ std::vector<std::string> lines(const NodeState& state) {
         }
         line += service.persistent ? ", persistent" : "";
         line += service.external_local ? ", local" : "";
+        line += service.handles_outside ? ", outside handled" : "";
+        for (const Prefix& source : service.allowed_sources) {
+            line += ", from " + to_string(source);
+        }
         result.push_back(line);
     }
     return result;
@@ -125,15 +129,17 @@ TEST_CASE("Services of current iptables mode") {
         "COMMIT\n";
     for (const std::string backend : {"legacy", "nft"}) {
         const NodeState state = state_of(rules, backend);
-        CHECK(
-            lines(state) ==
-            Lines{"ClusterIP 10.96.7.7:80/tcp default/web:http 10.244.1.5:8080 10.244.2.6:8080, persistent",
-                  "ExternalIP 192.0.2.10:80/tcp default/web:http 10.244.1.5:8080 10.244.2.6:8080, persistent, local",
-                  "LoadBalancer 192.0.2.11:80/tcp default/web:http 10.244.1.5:8080 10.244.2.6:8080, persistent, local",
-                  "NodePort any but loopback:30080/tcp default/web:http 10.244.1.5:8080 10.244.2.6:8080, persistent, "
-                  "local",
-                  "ClusterIP 10.96.7.8:53/udp kube-system/dns:dns", "NodePort any but loopback:30099/tcp default/none:",
-                  "HealthCheckNodePort any:31000/tcp default/web:http"});
+        CHECK(lines(state) ==
+              Lines{"ClusterIP 10.96.7.7:80/tcp default/web:http 10.244.1.5:8080 10.244.2.6:8080, persistent",
+                    "ExternalIP 192.0.2.10:80/tcp default/web:http 10.244.1.5:8080 10.244.2.6:8080, persistent, local, "
+                    "outside handled",
+                    "LoadBalancer 192.0.2.11:80/tcp default/web:http 10.244.1.5:8080 10.244.2.6:8080, persistent, "
+                    "local, outside handled, from 203.0.113.0/24",
+                    "NodePort any but loopback:30080/tcp default/web:http 10.244.1.5:8080 10.244.2.6:8080, persistent, "
+                    "local, outside handled",
+                    "ClusterIP 10.96.7.8:53/udp kube-system/dns:dns",
+                    "NodePort any but loopback:30099/tcp default/none:",
+                    "HealthCheckNodePort any:31000/tcp default/web:http"});
         CHECK(state.proxy == ProxyMode::iptables);
         CHECK(state.unread_rules.empty());
         CHECK(state.hostports.empty());
@@ -172,7 +178,7 @@ TEST_CASE("Services of 1.14 to 1.21: inline masquerade marks, KUBE-XLB, names th
         "COMMIT\n");
     CHECK(lines(state) == Lines{"ClusterIP 10.96.7.7:80/tcp default/web: 10.244.1.5:8080",
                                 "ExternalIP 192.0.2.10:80/tcp default/web: 10.244.1.5:8080",
-                                "LoadBalancer 192.0.2.11:80/tcp default/web: 10.244.1.5:8080, local",
+                                "LoadBalancer 192.0.2.11:80/tcp default/web: 10.244.1.5:8080, local, outside handled",
                                 "NodePort any:30080/tcp default/web: 10.244.1.5:8080, local"});
     CHECK(state.unread_rules.empty());
 }
