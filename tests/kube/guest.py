@@ -16,6 +16,7 @@ from lib.netns import private_mounts  # noqa: E402
 from tier import services  # noqa: E402
 from tier.cases import CASES, CaseRun, Setting  # noqa: E402
 from tier.many import ManyRun  # noqa: E402
+from tier.versions import VERSIONS  # noqa: E402
 
 MODULES = ("virtio_net", "br_netfilter", "sctp", "ip_vs", "ip_vs_rr", "ip_vs_sh", "nf_conntrack", "ip_set", "dummy")
 HOST = "10.0.2.2"  # where QEMU's user network shows the machine that runs it
@@ -35,8 +36,9 @@ def prepare():
 def runs(setting, mode, options):
     if options.many:
         return [ManyRun(setting, mode)]
+    wanted = options.case or VERSIONS[options.version].cases
     return [CaseRun(setting, mode, case) for case in CASES
-            if (not options.case or case.name in options.case) and (not case.modes or mode in case.modes)]
+            if (not wanted or case.name in wanted) and (not case.modes or mode in case.modes)]
 
 
 def main():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is tried in every mode of kube-proxy: when and through what the hostPorts come."""
 
+import contextlib
 import json
 import os
 import platform
@@ -8,10 +9,12 @@ import time
 from dataclasses import asdict, dataclass
 
 from lib.netns import CommandFailed
-from tier import dump, services, traffic
+from tier import dump, kubelet, services, traffic
+from tier.control_plane import Api, ApiError
 from tier.nodes import CACHE, Cluster, Intruder, Node
 from tier.proxy import Bridge, KubeProxy, iptables_path
 from tier.verdicts import Watch
+from tier.versions import VERSIONS, minor
 
 PHASES = ("without", "hostport", "restarted")  # the dump is taken after "hostport"
 
@@ -20,7 +23,7 @@ PHASES = ("without", "hostport", "restarted")  # the dump is taken after "hostpo
 class Case:
     """first: who comes first, "kube-proxy" or "portmap". iptables: back end of each one's iptables commands.
     backend: portmap's own setting. plugins: version of scripts/cni-plugins; empty: the newest, of tests/kube/build.
-    modes: of kube-proxy, in which it is tried; empty: all."""
+    modes: of kube-proxy, in which it is tried; empty: all. large: so many endpoints that iptables mode saves comments."""
 
     name: str
     first: str = "kube-proxy"
@@ -29,6 +32,7 @@ class Case:
     portmap_backend: str = "iptables"
     plugins: str = ""
     modes: tuple = ()
+    large: bool = False
 
 
 CASES = (Case("after"),
@@ -36,6 +40,7 @@ CASES = (Case("after"),
          Case("other-backend", portmap_iptables="legacy"),
          Case("legacy", kube_proxy_iptables="legacy", portmap_iptables="legacy"),
          Case("portmap-nftables", portmap_backend="nftables"),
+         Case("large-cluster", modes=("iptables",), large=True),
          # Where most is hijacked.
          Case("plugins-0.9", portmap_iptables="legacy", plugins="0.9", modes=("ipvs",)),
          Case("plugins-1.1", portmap_iptables="legacy", plugins="1.1", modes=("ipvs",)))
@@ -86,13 +91,23 @@ class CaseRun:
         self._phases = []
 
     def run(self):
+        host, port = self.setting.apiserver
+        try:
+            with Api(port, host).large_cluster() if self.case.large else contextlib.nullcontext():
+                self._run()
+        except (ApiError, OSError) as error:
+            self.problems.append(str(error))
+
+    def _run(self):
         os.makedirs(self.folder, exist_ok=True)
         cluster = Cluster(lambda namespace: self.setting.node(namespace, self.case.portmap_backend, self.case.plugins))
         bridge = Bridge(cluster.node, self.setting.apiserver)
-        proxy = KubeProxy(self.setting.kube_proxy, cluster.node, self.mode,
-                          iptables_path(self.case.kube_proxy_iptables), f"/tmp/{self.name}")
+        path = iptables_path(self.case.kube_proxy_iptables)
+        proxy = KubeProxy(self.setting.kube_proxy, self.setting.version, cluster.node, self.mode, path, f"/tmp/{self.name}")
         intruder = Intruder(cluster, iptables_path(self.case.portmap_iptables))
         try:
+            if minor(self.setting.version) <= 24:
+                kubelet.write_rules(cluster.node, path)
             if self.case.first == "portmap":
                 intruder.start()
                 self._timed("kube-proxy", proxy.start)
@@ -126,7 +141,7 @@ class CaseRun:
     def _ask(self, phase, cluster):
         begin = time.monotonic()
         with Watch(self.setting.hptrace, cluster.node) as watch:
-            attempts = traffic.ask_all(cluster, traffic.everything())
+            attempts = traffic.ask_all(cluster, traffic.everything(VERSIONS[self.setting.version].families))
         self.problems += [f"{phase}: {problem}" for problem in watch.disagreements(attempts)]
         self._took(phase, begin)
         self._phases.append(phase)
@@ -149,12 +164,14 @@ class CaseRun:
             yield f"{phase:10} {({who: found.count(who) for who in sorted(set(found))})}"
 
     def _write(self, proxy):
+        version = VERSIONS[self.setting.version]
         provenance = {
             "kubernetes": self.setting.version_of(f"kube/kube-{self.setting.version}"),
+            "apiserver": self.setting.version_of(f"kube/kube-{version.apiserver or self.setting.version}"),
             "etcd": self.setting.version_of("kube/etcd"),
             "cni_plugins": self.setting.version_of(f"cni/{self.case.plugins}" if self.case.plugins else "kube/cni"),
             "kernel": platform.release(), "mode": self.mode, "case": asdict(self.case),
-            "kube_proxy": {"configuration": proxy.configuration},
+            "kube_proxy": {"families": version.families, "configuration": proxy.configuration},
             "command": f"tests/kube/run --version {self.setting.version} --kernel {self.setting.kernel}"
                        f" --case {self.case.name} --dumps {self.mode}",
             "cluster": "kube-cluster.json", "dumped_after": "hostport", "phases": self._phases}

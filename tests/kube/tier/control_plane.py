@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """etcd and kube-apiserver on this machine's loopback, and a client for the API."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -15,6 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from tier import services
 
 TOKEN = "hptrace-test-tier"  # guards nothing: the apiserver listens on loopback and lives as long as a test
+
+
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 
 
 class ApiError(Exception):
@@ -56,7 +60,12 @@ class Api:
             self.call("PATCH", f"{path}/{service.name}/status", {"status": services.balancer_status(service)},
                       "application/merge-patch+json")
         for piece in services.endpoint_slices(service):
-            self.call("POST", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", piece)
+            self.call("POST", SLICES, piece)
+
+    def create_endpoints(self, some, family):
+        """For a kube-proxy that does not read the slices create() makes."""
+        for service in some:
+            self.call("POST", "/api/v1/namespaces/default/endpoints", services.endpoints_object(service, family))
 
     def create_nodes(self):
         for name, addresses in (("node", services.NODE), ("node-1", services.NODE_1)):
@@ -64,6 +73,19 @@ class Api:
             self.call("POST", "/api/v1/nodes", node)
             self.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": node["status"]},
                       "application/merge-patch+json")
+
+    @contextlib.contextmanager
+    def large_cluster(self):
+        """As long as it is open there are so many endpoints (none of them ready) that kube-proxy saves comments."""
+        made = []
+        try:
+            for piece in services.unready_slices():
+                self.call("POST", SLICES, piece)
+                made.append(piece["metadata"]["name"])
+            yield
+        finally:
+            for name in made:
+                self.call("DELETE", f"{SLICES}/{name}")
 
     def create_many(self, some):
         with ThreadPoolExecutor(8) as pool:

@@ -29,7 +29,8 @@ class ManyRun:
         cluster = Cluster(self.setting.node)
         bridge = Bridge(cluster.node, self.setting.apiserver)
         path = iptables_path("nft")
-        proxy = KubeProxy(self.setting.kube_proxy, cluster.node, self.mode, path, f"/tmp/{self.name}")
+        proxy = KubeProxy(self.setting.kube_proxy, self.setting.version, cluster.node, self.mode, path,
+                          f"/tmp/{self.name}")
         try:
             self.numbers["kube_proxy_seconds"] = round(proxy.start(limit=3300), 1)
             Intruder(cluster, path).start()

@@ -14,6 +14,7 @@ import time
 
 from tier import services
 from tier.control_plane import TOKEN
+from tier.versions import VERSIONS
 
 
 class Bridge:
@@ -72,19 +73,25 @@ def iptables_path(backend):
 
 
 class KubeProxy:
-    """The real program; start() returns once everything it knows of is on the node."""
+    """The real program of a version; start() returns once everything it knows of is on the node."""
 
-    def __init__(self, program, namespace, mode, path, folder):
+    def __init__(self, program, version, namespace, mode, path, folder):
         self._program, self._namespace, self._mode, self._path, self._folder = program, namespace, mode, path, folder
         self._process, self._log = None, None
         self.command = [program, f"--config={folder}/kube-proxy.json", "-v=2"]
         kubeconfig = f"{folder}/kubeconfig"
+        own = VERSIONS[version]
+        self._families = own.families
         self.configuration = {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": mode,
-            "hostnameOverride": "node", "clusterCIDR": ",".join(services.POD_CIDR.values()),
+            "hostnameOverride": "node", "clusterCIDR": ",".join(services.POD_CIDR[family] for family in own.families),
             "clientConnection": {"kubeconfig": kubeconfig},
             # Only the first network namespace has these sysctls.
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"}}
+        if own.families == (6,):  # it goes by the node's own address
+            self.configuration |= {"bindAddress": services.NODE[6], "metricsBindAddress": "127.0.0.1:10249"}
+        if own.feature_gates:
+            self.configuration["featureGates"] = dict(own.feature_gates)
         os.makedirs(folder, exist_ok=True)
         with open(kubeconfig, "w", encoding="ascii") as file:
             json.dump({"apiVersion": "v1", "kind": "Config", "current-context": "test",
@@ -145,11 +152,12 @@ class KubeProxy:
         return {name: float(value) for name, value in re.findall(r"^(kubeproxy_\S+) (\S+)$", text, re.MULTILINE)}
 
     def _synced(self):
-        """Both families have been written since the last change it heard of."""
-        return self._says_synced() and (self._mode == "nftables" or all(map(self._has_rules, ("iptables", "ip6tables"))))
+        """All families have been written since the last change it heard of."""
+        return self._says_synced() and (self._mode == "nftables" or all(map(self._has_rules, self._families)))
 
-    def _has_rules(self, command):
-        """Before 1.34 both families share their metrics, so that two rounds of one look like one of each."""
+    def _has_rules(self, family):
+        """Before 1.34 all families share their metrics, so that two rounds of one look like one of each."""
+        command = "iptables" if family == 4 else "ip6tables"
         rules = self._namespace.run(f"{command}-save", "-t", "nat", env={"PATH": self._path})
         return re.search(r"^-A KUBE-SERVICES ", rules, re.MULTILINE)
 
@@ -165,5 +173,5 @@ class KubeProxy:
         if "ip_family" in labels and not ("IPv4" in labels and "IPv6" in labels):
             return False  # the other family has not begun
         pending = all_of("service_changes_pending") + all_of("endpoint_changes_pending")
-        return (bool(written) and min(written) > 0 and sum(all_of("duration_seconds_count")) >= 2
+        return (bool(written) and min(written) > 0 and sum(all_of("duration_seconds_count")) >= len(self._families)
                 and not any(pending) and max(queued, default=0) <= max(written))

@@ -163,6 +163,32 @@ def endpoint_slices(service):
                              for pod in service.endpoints + service.terminating]}
 
 
+def endpoints_object(service, family):
+    """The Endpoints of it: one family only. What is terminating is just not ready there."""
+    def addresses(pods):
+        return [{"ip": pod_address(pod, family), "nodeName": node_of(pod),
+                 "targetRef": {"kind": "Pod", "namespace": "default", "name": pod}} for pod in pods]
+
+    subset = _without_empty({"addresses": addresses(service.endpoints), "notReadyAddresses": addresses(service.terminating)})
+    ports = [_without_empty({"name": port.name, "protocol": port.protocol.upper(), "port": port.target})
+             for port in service.ports]
+    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": service.name, "namespace": "default"},
+            "subsets": [subset | {"ports": ports}] if subset and family in service.families else []}
+
+
+def unready_slices(count=1001):
+    """Of a Service that has others: endpoints that are not ready, which cost no rules. So many that kube-proxy's iptables
+    mode takes it for a large cluster. A slice holds up to 1000."""
+    service = next(service for service in SERVICES if service.name == "terminating")
+    for whole in endpoint_slices(service):
+        prefix = {"IPv4": "10.224.{}.{}", "IPv6": "fd00:10:224:{}::{:x}"}[whole["addressType"]]
+        addresses = [prefix.format(4 + number // 250, 2 + number % 250) for number in range(count)]
+        for part, start in enumerate(range(0, count, 1000)):
+            yield whole | {"metadata": whole["metadata"] | {"name": f"{whole['metadata']['name']}-unready-{part}"},
+                           "endpoints": [{"addresses": [address], "nodeName": "node-1", "conditions": {"ready": False}}
+                                         for address in addresses[start:start + 1000]]}
+
+
 def _endpoint(pod, family, terminating):
     return {"addresses": [pod_address(pod, family)], "nodeName": node_of(pod),
             "conditions": {"ready": not terminating, "serving": True, "terminating": terminating},

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tier import services
 from tier.nodes import IPPROTO_SCTP, sctp_works
+from tier.versions import minor
 
 CLIENTS = ("pod", "node", "outside")
 NOBODY = "(no answer)"
@@ -47,12 +48,14 @@ class Attempt:
         return "other"
 
 
-def everything():
-    """Every Service by each of its addresses, and a hostPort used as intended, from every kind of client."""
+def everything(families=services.FAMILIES):
+    """Every Service by each of its addresses, and a hostPort used as intended, from every kind of client.
+
+    families: those kube-proxy serves."""
     sctp = sctp_works()
     for service in (*services.SERVICES, services.KUBERNETES):
         for kind, family, address, port, number in service.destinations():
-            if port.protocol == "sctp" and not sctp:
+            if family not in families or port.protocol == "sctp" and not sctp:
                 continue
             for client in CLIENTS:
                 yield Attempt(client, port.protocol, kind, family, address, number, service, port.target)
@@ -134,7 +137,11 @@ def without_hostport(attempt, mode, version):
     local = "local-1" in service.endpoints
     if service is not services.KUBERNETES and not service.endpoints:
         return "nobody"
-    if service.spec.get("internalTrafficPolicy") == "Local" and not local:
+    if minor(version) <= 20 and attempt.kind == "ExternalIP" and attempt.address not in services.SECOND_NODE_ADDRESS.values():
+        # Only for who comes neither from this node nor, as br_netfilter shows, over a bridge; others are routed on.
+        return "service" if client == "outside" else "nobody"
+    # 1.21 needs a feature gate for it, 1.20 does not know it.
+    if service.spec.get("internalTrafficPolicy") == "Local" and not local and minor(version) >= 22:
         return "nobody"
     if service.spec.get("externalTrafficPolicy") == "Local" and external and not local:
         # ipvs mode falls back to endpoints of other nodes, but does not masquerade: their answers take another way.
