@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "expected_services.hpp"
 #include "same_rules.hpp"
 #include "state/iptables_save.hpp"
 #include "state/nft_json.hpp"
@@ -42,105 +43,6 @@ std::vector<fs::path> dumps() {
 NodeState read(const fs::path& folder) {
     return *value_of(read_dump(folder));
 }
-
-Address address_of_pod(const json& cluster, const std::string& pod, Family family) {
-    return parse_address(cluster["pods"][pod][family == Family::ipv4 ? 0 : 1].get<std::string>()).value();
-}
-
-std::string described(const Service& service) {
-    std::string text = fmt::format(
-        "{}/{}:{} {} {} {}:{}/{}", service.name ? service.name->ns : "", service.name ? service.name->name : "",
-        service.name ? service.name->port : "", to_string(service.kind), service.family == Family::ipv4 ? 4 : 6,
-        service.ip ? to_string(*service.ip) : "*", service.port, to_string(service.protocol));
-    for (const auto& endpoint : service.endpoints) {
-        text += ' ' + to_string(endpoint);
-    }
-    return text + (service.persistent ? " persistent" : "");
-}
-
-// The Services of kube-cluster.json as kube-proxy serves them on the node that was dumped, in the mode with this name.
-class Expected {
-public:
-    Expected(const json& cluster, const std::string& mode)
-        : cluster_(cluster), ipvs_(mode == "ipvs"), nftables_(mode == "nftables") {
-        for (const auto& service : cluster["services"]) {
-            add(service);
-        }
-    }
-    [[nodiscard]] const std::vector<std::string>& lines() const { return lines_; }
-
-private:
-    void add(const json& service) {
-        const auto& object = service["object"];
-        for (const auto& port : object["ports"]) {
-            for (const auto& text : object["clusterIPs"]) {
-                if (const auto ip = parse_address(text.get<std::string>())) {  // else headless
-                    add(service, port, ServiceKind::cluster_ip, ip->family, ip);
-                    if (port.contains("nodePort")) {
-                        add(service, port, ServiceKind::node_port, ip->family, node_port_address(ip->family));
-                    }
-                }
-            }
-            for (const auto& text : object.value("externalIPs", service.value("external_ips", json::array()))) {
-                const auto ip = parse_address(text.get<std::string>()).value();
-                add(service, port, ServiceKind::external_ip, ip.family, ip);
-            }
-            for (const auto& text : service["load_balancer"]) {
-                const auto ip = parse_address(text.get<std::string>()).value();
-                // The rules of nftables mode tell such an address from an external one only by its source ranges.
-                const bool as_external = nftables_ && !object.contains("loadBalancerSourceRanges");
-                add(service, port, as_external ? ServiceKind::external_ip : ServiceKind::load_balancer, ip.family, ip);
-            }
-        }
-        if (object.contains("healthCheckNodePort") && !nftables_) {
-            for (const auto family : families) {
-                Service health;
-                health.kind = ServiceKind::health_check_node_port;
-                health.family = family;
-                health.port = object["healthCheckNodePort"];
-                health.name = {"default", service["name"], ""};
-                lines_.push_back(described(health));
-            }
-        }
-    }
-
-    // nftables mode serves NodePorts on the node's own address only, unless it is told otherwise.
-    [[nodiscard]] std::optional<Address> node_port_address(Family family) const {
-        const auto& text = cluster_["nodes"]["node"][family == Family::ipv4 ? 0 : 1];
-        return nftables_ ? parse_address(text.get<std::string>()) : std::nullopt;
-    }
-
-    void add(const json& service, const json& port, ServiceKind kind, Family family, std::optional<Address> ip) {
-        Service expected;
-        expected.kind = kind;
-        expected.family = family;
-        expected.ip = ip;
-        expected.port = port[kind == ServiceKind::node_port ? "nodePort" : "port"];
-        expected.protocol = parse_protocol(port["protocol"].get<std::string>()).value();
-        expected.name = {"default", service["name"], port.value("name", "")};
-        const auto& object = service["object"];
-        bool here_only = kind == ServiceKind::cluster_ip && object.value("internalTrafficPolicy", "Cluster") == "Local";
-        const std::vector<std::string> pods = service["endpoints"];
-        const auto is_here = [](const std::string& pod) { return !pod.starts_with("remote"); };
-        if (ipvs_ && kind == ServiceKind::load_balancer && std::ranges::any_of(pods, is_here)) {
-            // With externalTrafficPolicy Local the virtual server has no others; without any here it falls back to all.
-            here_only = here_only || object.value("externalTrafficPolicy", "Cluster") == "Local";
-        }
-        for (const std::string& pod : pods) {
-            if (!here_only || is_here(pod)) {
-                expected.endpoints.push_back({address_of_pod(cluster_, pod, family), port["targetPort"]});
-            }
-        }
-        std::ranges::sort(expected.endpoints);
-        expected.persistent = object.value("sessionAffinity", "None") == "ClientIP" && !expected.endpoints.empty();
-        lines_.push_back(described(expected));
-    }
-
-    const json& cluster_;
-    bool ipvs_;
-    bool nftables_;
-    std::vector<std::string> lines_;
-};
 
 std::string hostport_line(Family family, Protocol protocol, std::uint16_t port, const Endpoint& target) {
     return fmt::format("{} {}/{} {}", family == Family::ipv4 ? 4 : 6, port, to_string(protocol), to_string(target));
@@ -255,18 +157,19 @@ TEST_CASE("the Services of iptables and nftables mode are the cluster's", "[dump
     const auto cluster = read_json(fs::path(HPTRACE_DUMPS) / "kube-cluster.json");
     std::size_t checked = 0;
     for (const auto& dump : dumps()) {
-        const auto mode = read_json(dump / "provenance.json")["mode"];
-        if (mode == "ipvs") {
+        const auto provenance = read_json(dump / "provenance.json");
+        if (provenance["mode"] == "ipvs") {
             continue;
         }
         INFO(dump.string());
-        auto expected = Expected(cluster, mode).lines();
-        REQUIRE(expected.size() > 60);
+        const auto proxy = kube_proxy_of(provenance);
+        auto expected = Expected(cluster, proxy).lines();
+        REQUIRE(expected.size() > 30 * proxy.families.size());
         std::ranges::sort(expected);
         std::vector<std::string> found;
         for (const auto& service : read(dump).services) {
             REQUIRE(service.name);
-            CHECK(service.proxy == (mode == "nftables" ? ServiceProxy::nftables : ServiceProxy::iptables));
+            CHECK(service.proxy == (proxy.mode == "nftables" ? ServiceProxy::nftables : ServiceProxy::iptables));
             if (service.name->name != "kubernetes") {  // the apiserver's own is not described
                 found.push_back(described(service));
             }
@@ -275,20 +178,21 @@ TEST_CASE("the Services of iptables and nftables mode are the cluster's", "[dump
         CHECK(found == expected);
         ++checked;
     }
-    CHECK(checked >= 14);
+    CHECK(checked >= 20);
 }
 
-TEST_CASE("nftables mode: policies Local are seen, and whether an endpoint is here", "[dump]") {
+TEST_CASE("policies Local are seen, and whether an endpoint is here", "[dump]") {
     std::size_t checked = 0;
     for (const auto& dump : dumps()) {
-        if (read_json(dump / "provenance.json")["mode"] != "nftables") {
+        const auto proxy = kube_proxy_of(read_json(dump / "provenance.json"));
+        if (proxy.mode == "ipvs" || proxy.minor < 25) {
             continue;
         }
         INFO(dump.string());
         std::set<std::string> local;
         std::set<std::string> here;
         for (const auto& service : read(dump).services) {
-            CHECK(service.backend == Backend::nftables);
+            CHECK((service.backend == Backend::nftables) == (proxy.mode == "nftables"));
             if (service.external_local) {
                 CHECK(service.kind != ServiceKind::cluster_ip);
                 local.insert(service.name->name);
@@ -296,20 +200,67 @@ TEST_CASE("nftables mode: policies Local are seen, and whether an endpoint is he
             if (service.handles_outside) {
                 here.insert(service.name->name);
             }
+            // Nftables mode drops the others before nat.
+            CHECK(service.allowed_sources.empty() ==
+                  (proxy.mode == "nftables" || service.kind != ServiceKind::load_balancer ||
+                   service.name->name != "balancer-ranges"));
         }
         CHECK(local == std::set<std::string>{"balancer-local", "balancer-local-elsewhere", "nodeport-local",
                                              "nodeport-local-elsewhere"});
         CHECK(here == std::set<std::string>{"balancer-local", "nodeport-local"});
         ++checked;
     }
-    CHECK(checked >= 5);
+    CHECK(checked >= 15);
+}
+
+// By what each generation's rules differ from the others', so that none is lost when the dumps are made anew.
+TEST_CASE("the dumps of iptables mode are of every format generation", "[dump]") {
+    const auto has = [](const std::string& file, const std::string& chain, std::string_view text,
+                        std::string_view also = "") {
+        std::istringstream rules(contents_of(fs::path(HPTRACE_DUMPS) / ("kube-" + file + "tables-nft.save")));
+        bool found = false;
+        for (std::string rule; std::getline(rules, rule);) {
+            found = found || (rule.starts_with("-A KUBE-" + chain) && rule.find(text) != std::string::npos &&
+                              rule.find(also) != std::string::npos);
+        }
+        return found;
+    };
+    CHECK(has("1.16-iptables-after/ip", "SERVICES", "default/balancer: loadbalancer IP"));
+    CHECK_FALSE(has("1.20-iptables-after/ip", "SERVICES", "default/balancer: loadbalancer IP"));
+    for (const std::string inline_masquerade :
+         {"1.16-iptables-after/ip", "1.20-iptables-after/ip", "1.21-iptables-after/ip6"}) {
+        INFO(inline_masquerade);
+        CHECK(has(inline_masquerade, "SERVICES", "-j KUBE-MARK-MASQ"));
+        CHECK(has(inline_masquerade, "NODEPORTS", "-j KUBE-MARK-MASQ"));
+        CHECK(has(inline_masquerade, "SERVICES", "-j KUBE-FW-"));
+        CHECK(has(inline_masquerade, "FW-", "-j KUBE-XLB-"));
+        CHECK(has(inline_masquerade, "SERVICES", "--physdev-is-in") == !inline_masquerade.starts_with("1.21"));
+    }
+    for (const std::string family : {"ip", "ip6"}) {
+        INFO(family);
+        CHECK_FALSE(has("1.23-iptables-after/" + family, "SERVICES", "-j KUBE-MARK-MASQ"));
+        CHECK(has("1.23-iptables-after/" + family, "SVC-", "-j KUBE-MARK-MASQ"));
+        CHECK(has("1.23-iptables-after/" + family, "NODEPORTS", "-j KUBE-XLB-"));
+        CHECK_FALSE(has("1.24-iptables-after/" + family, "NODEPORTS", "-j KUBE-XLB-"));
+        CHECK(has("1.24-iptables-after/" + family, "NODEPORTS", "-j KUBE-EXT-"));
+        CHECK(has("1.24-iptables-after/" + family, "EXT-", "-j KUBE-SVL-"));
+        CHECK(has("1.24-iptables-after/" + family, "FW-", "-j KUBE-MARK-DROP"));
+        CHECK_FALSE(has("1.28-iptables-after/" + family, "FW-", "-j KUBE-MARK-DROP"));
+        CHECK(has("1.28-iptables-after/" + family, "PROXY-FIREWALL", "-j DROP"));
+        for (const std::string chain : {"SVC-", "SVL-", "SEP-"}) {
+            const auto commented = chain == "SEP-" ? "-j DNAT" : "-j KUBE-SEP-";
+            CHECK(has("1.37-iptables-after/" + family, chain, commented, "--comment"));
+            CHECK(has("1.37-iptables-large-cluster/" + family, chain, commented));
+            CHECK_FALSE(has("1.37-iptables-large-cluster/" + family, chain, commented, "--comment"));
+        }
+    }
 }
 
 // ip_vs holds no names, and has a virtual server for a NodePort on every address of the node.
 TEST_CASE("the Services of ipvs mode are the cluster's, but for their names", "[dump]") {
     const auto cluster = read_json(fs::path(HPTRACE_DUMPS) / "kube-cluster.json");
     std::set<std::string> expected;
-    const Expected described_cluster(cluster, "ipvs");
+    const Expected described_cluster(cluster, {.mode = "ipvs", .minor = 37});
     for (const auto& line : described_cluster.lines()) {
         if (const auto text = line.substr(line.find(' ') + 1); !text.starts_with("NodePort")) {
             expected.insert(text);
