@@ -76,7 +76,7 @@ private:
     std::unordered_map<Key, std::size_t, Hash> places_;
 };
 
-// "ns/name:port" of a comment; "ns/name" and "ns/name:" (before 1.18) are unnamed ports. Nothing: no such name.
+// "ns/name:port" of a comment; "ns/name" and "ns/name:" (up to 1.18) are unnamed ports. Nothing: no such name.
 std::optional<ServiceName> parse_service_name(std::string_view text);
 
 // The chains a HostPort producer's jump leads to in an xtables nat table; nothing: not one of them.
