@@ -77,13 +77,13 @@ LiveJudge::Look LiveJudge::look(const Connection& connection) {
     auto neighbours = history_.around(connection);
     if (!neighbours.before.state && !neighbours.after.state) {
         // All that was read fell into the change it was made in: no alarm can come of it.
-        Look look{judge_between(connection, nullptr, last.state.get())};
+        Look look{judge_between(connection, nullptr, last.state.get(), true)};
         look.finding.state_boot_ns = last.boot_ns;
         look.hope = look.finding.verdict == Verdict::ok ? Hope::none : Hope::neighbour;
         return look;
     }
-    const auto& [before, after] = neighbours;
-    Look look{judge_between(connection, before.state.get(), after.state.get())};
+    const auto& [before, after, changed_between] = neighbours;
+    Look look{judge_between(connection, before.state.get(), after.state.get(), changed_between)};
     look.finding.state_boot_ns = after.state ? after.boot_ns : before.boot_ns;
     look.hope = hope(look.finding, neighbours);
     return look;
@@ -91,7 +91,8 @@ LiveJudge::Look LiveJudge::look(const Connection& connection) {
 
 LiveJudge::Hope LiveJudge::hope(const Finding& finding, const StateHistory::Neighbours& neighbours) {
     const auto& connection = finding.connection;
-    const auto& [before, after] = neighbours;
+    const auto& before = neighbours.before;
+    const auto& after = neighbours.after;
     if (connection.existing) {
         // Rules may have changed between the read of the state and the dump of conntrack: an alarm, and that is what
         // is unsettled by one neighbour alone, needs a state from after the dump to agree.

@@ -81,6 +81,10 @@ StateHistory::Neighbours StateHistory::around(const Connection& connection) cons
     } else if (under_after && !under_before) {
         found.before = found.after;
     }
+    found.changed_between = !all(tracked, [&](unsigned source) {
+        const auto begun = found.before.changes.begin[source];
+        return found.before.changes.end[source] == begun && found.after.changes_after.begin[source] == begun;
+    });
     return found;
 }
 

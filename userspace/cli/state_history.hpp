@@ -29,6 +29,7 @@ public:
     struct Neighbours {
         StateRead before;
         StateRead after;
+        bool changed_between = true;  // as far as counters tell, something was changed from the one to the other
     };
 
     explicit StateHistory(Sources sources) : sources_(std::move(sources)) {}

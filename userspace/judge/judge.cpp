@@ -228,12 +228,13 @@ Finding judge(const Connection& connection, const NodeState& state) {
     return finding;
 }
 
-Finding judge_between(const Connection& connection, const NodeState* before, const NodeState* after) {
+Finding judge_between(const Connection& connection, const NodeState* before, const NodeState* after,
+                      bool changed_between) {
     auto finding = judge(connection, after != nullptr ? *after : *before);
     const bool settled = before != nullptr && after != nullptr
                              ? before == after || agree(judge(connection, *before), finding)
                              : !is_alarm(finding.verdict);
-    if (settled) {
+    if (settled && !(finding.verdict == Verdict::foreign && changed_between)) {
         return finding;
     }
     finding.verdict = Verdict::unsettled;

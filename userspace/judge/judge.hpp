@@ -16,7 +16,10 @@ Finding judge(const Connection& connection, const NodeState& state);
 // The same when no state was read under the connection's own change counters: by the nearest read before and the
 // nearest after (null: there is none). An alarm needs both to exist and to agree on the Service and the rule, any
 // other verdict needs those that exist to agree; else it is `unsettled`. At least one must be given.
-Finding judge_between(const Connection& connection, const NodeState* before, const NodeState* after);
+// `changed_between`: something was changed from the one to the other, also if both are the same. Then a rule or an
+// endpoint that neither has may have come and gone, and a new connection that nothing explains is `unsettled`, too.
+Finding judge_between(const Connection& connection, const NodeState* before, const NodeState* after,
+                      bool changed_between = false);
 
 // Every Service/HostPort pair of the state that wants the same destination and matches the filter's ports,
 // protocols, family and dest. Prediction: who wins is read from the rules, hook order between tables is not visible.

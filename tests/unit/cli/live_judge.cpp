@@ -36,6 +36,26 @@ TEST_CASE("a hijack that only one neighbour knows is unsettled, with the state b
     CHECK(node.reads == 2);
 }
 
+TEST_CASE("an endpoint that came and went between two reads is no alarm") {
+    FakeNode node;
+    node.content = iptables_node(Backend::iptables_nft);
+    auto history = node.history();
+    LiveJudge judge(history);
+    history.refresh();
+    const auto led_elsewhere = [&node] {
+        auto made = connection("10.96.0.10:3306", "10.224.1.99:3306");
+        made.changes = node.changes;
+        made.boot_ns = node.now++;
+        return made;
+    };
+    node.change(HPTRACE_SOURCE_XTABLES);  // it comes
+    const auto to_new_endpoint = led_elsewhere();
+    node.change(HPTRACE_SOURCE_XTABLES);  // it goes
+    CHECK(judged(judge, to_new_endpoint).verdict == Verdict::unsettled);
+    // Under rules that are known there is no explanation to be had.
+    CHECK(judged(judge, led_elsewhere()).verdict == Verdict::foreign);
+}
+
 TEST_CASE("with nothing to judge by that is not of the same change there is no alarm") {
     FakeNode node;
     ++node.changes.begin[HPTRACE_SOURCE_NFTABLES];
