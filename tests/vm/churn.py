@@ -142,10 +142,13 @@ def compare(report, found, tracer, status):
         records[key_of(record)].append(record["verdict"])
     # With so many a client's port is used again now and then (an UDP flow that exists still is no new decision).
     made = collections.defaultdict(list)
-    for attempt in found:
-        made[attempt.protocol, *attempt.local, attempt.address, attempt.port].append(attempt)
     seen = collections.Counter()
     problems = []
+    for attempt in found:
+        if attempt.local[1]:
+            made[attempt.protocol, *attempt.local, attempt.address, attempt.port].append(attempt)
+        else:
+            seen["nobody, at once",] += 1  # which port it had is not known
     for key, attempts_of in made.items():
         verdicts = records.get(key, [])
         answers = sorted(answered_by(attempt) for attempt in attempts_of)
