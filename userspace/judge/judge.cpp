@@ -234,7 +234,8 @@ Finding judge_between(const Connection& connection, const NodeState* before, con
     const bool settled = before != nullptr && after != nullptr
                              ? before == after || agree(judge(connection, *before), finding)
                              : !is_alarm(finding.verdict);
-    if (settled && !(finding.verdict == Verdict::foreign && changed_between)) {
+    const bool explained = finding.verdict != Verdict::foreign;
+    if (settled && (explained || !changed_between)) {
         return finding;
     }
     finding.verdict = Verdict::unsettled;

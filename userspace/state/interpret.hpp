@@ -76,6 +76,13 @@ private:
     std::unordered_map<Key, std::size_t, Hash> places_;
 };
 
+// Where node ports are served: any local address, or one (--nodeport-addresses; of nftables mode by default the node's
+// own).
+struct NodePortScope {
+    std::optional<Address> ip;
+    bool on_loopback = false;
+};
+
 // "ns/name:port" of a comment; "ns/name" and "ns/name:" (up to 1.18) are unnamed ports. Nothing: no such name.
 std::optional<ServiceName> parse_service_name(std::string_view text);
 

@@ -64,12 +64,6 @@ std::optional<ServiceName> name_of_comment(std::string_view comment) {
     return comment.size() >= longest ? std::nullopt : parse_service_name(comment);
 }
 
-// Where node ports are served: any local address, or one (--nodeport-addresses; the default is the node's own).
-struct NodePortScope {
-    std::optional<Address> ip;
-    bool on_loopback = false;
-};
-
 struct ChainSummary {
     std::vector<Endpoint> endpoints;  // sorted
     bool persistent = false;

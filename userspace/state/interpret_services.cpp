@@ -68,12 +68,6 @@ std::optional<Address> address_of(const Rule& rule) {
     return inverted || prefix.length != host ? std::nullopt : std::optional(prefix.address);
 }
 
-// Where node ports are served: any local address, or one (--nodeport-addresses).
-struct NodePortScope {
-    std::optional<Address> ip;
-    bool on_loopback = false;
-};
-
 struct ChainSummary {
     std::vector<Endpoint> endpoints;  // sorted
     bool persistent = false;

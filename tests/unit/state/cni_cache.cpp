@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "temporary_folder.hpp"
+
 using namespace hptrace;
 
 namespace {
@@ -22,37 +24,6 @@ const std::string id_b(64, 'b');
 Address address(std::string_view text) {
     return parse_address(text).value();
 }
-
-// Removed with everything in it.
-class TemporaryFolder {
-public:
-    TemporaryFolder() {
-        std::string name = (std::filesystem::temp_directory_path() / "hptrace-test-XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr) {
-            throw std::runtime_error("mkdtemp " + name);
-        }
-        path_ = name;
-    }
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder(TemporaryFolder&&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(TemporaryFolder&&) = delete;
-    ~TemporaryFolder() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-
-    [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-    // `order`: larger ones were written later.
-    void write(const std::string& name, const std::string& content, int order = 0) const {
-        std::ofstream(path_ / name) << content;
-        std::filesystem::last_write_time(path_ / name,
-                                         std::filesystem::file_time_type() + std::chrono::hours(1000 + order));
-    }
-
-private:
-    std::filesystem::path path_;
-};
 
 // As libcni writes it for containerd: Go field names in capabilityArgs, arguments in any order.
 std::string containerd_entry(const std::string& id, const std::string& pod, const std::string& ips) {

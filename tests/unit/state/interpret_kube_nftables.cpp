@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Services of kube-proxy's nftables mode, from rules in the shapes of its versions, written by nft. Those of 1.37 are
 // in tests/dumps.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 
 #include "rules.hpp"
+#include "service_line.hpp"
 
 using namespace hptrace;
 
@@ -25,23 +24,7 @@ NodeState state_of(const std::string& ruleset) {
 
 Lines lines(const NodeState& state) {
     Lines result;
-    for (const Service& service : state.services) {
-        std::string line = fmt::format("{} {}:{}/{}", to_string(service.kind),
-                                       service.ip            ? to_string(*service.ip)
-                                       : service.on_loopback ? "any"
-                                                             : "any but loopback",
-                                       service.port, to_string(service.protocol));
-        if (service.name) {
-            line += fmt::format(" {}/{}:{}", service.name->ns, service.name->name, service.name->port);
-        }
-        for (const Endpoint& endpoint : service.endpoints) {
-            line += " " + to_string(endpoint);
-        }
-        line += service.persistent ? ", persistent" : "";
-        line += service.external_local ? ", local" : "";
-        line += service.handles_outside ? ", endpoint here" : "";
-        result.push_back(line);
-    }
+    std::ranges::transform(state.services, std::back_inserter(result), service_line);
     std::ranges::sort(result);
     return result;
 }
@@ -201,7 +184,7 @@ TEST_CASE("traffic policies Local") {
     };
     const std::string service = "NodePort any but loopback:30080/tcp ns1/svc2: 10.180.0.7:80 10.180.1.8:8080, local";
     CHECK(lines(external("")) == Lines{service});
-    CHECK(lines(external("\ngoto local-ULMVA6XX-ns1/svc2/tcp/")) == Lines{service + ", endpoint here"});
+    CHECK(lines(external("\ngoto local-ULMVA6XX-ns1/svc2/tcp/")) == Lines{service + ", outside handled"});
 
     // internalTrafficPolicy Local leads straight to the endpoints that are here, without any the ClusterIP is dropped.
     CHECK(lines(state_of(Table{.service_ips = "172.30.0.41 . tcp . 80 : goto local-ULMVA6XX-ns1/svc2/tcp/",

@@ -6,6 +6,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include "rules.hpp"
+#include "service_line.hpp"
 
 using namespace hptrace;
 
@@ -24,48 +25,13 @@ NodeState state_of(const std::string& rules, const std::string& backend = "nft",
     });
 }
 
-std::string_view kind_text(ServiceKind kind) {
-    switch (kind) {
-        case ServiceKind::cluster_ip:
-            return "ClusterIP";
-        case ServiceKind::external_ip:
-            return "ExternalIP";
-        case ServiceKind::load_balancer:
-            return "LoadBalancer";
-        case ServiceKind::node_port:
-            return "NodePort";
-        case ServiceKind::health_check_node_port:
-            return "HealthCheckNodePort";
-    }
-    return "?";
-}
+using Lines = std::vector<std::string>;
 
-std::vector<std::string> lines(const NodeState& state) {
-    std::vector<std::string> result;
-    for (const Service& service : state.services) {
-        std::string line = fmt::format("{} {}:{}/{}", kind_text(service.kind),
-                                       service.ip            ? to_string(*service.ip)
-                                       : service.on_loopback ? "any"
-                                                             : "any but loopback",
-                                       service.port, to_string(service.protocol));
-        if (service.name) {
-            line += fmt::format(" {}/{}:{}", service.name->ns, service.name->name, service.name->port);
-        }
-        for (const Endpoint& endpoint : service.endpoints) {
-            line += " " + to_string(endpoint);
-        }
-        line += service.persistent ? ", persistent" : "";
-        line += service.external_local ? ", local" : "";
-        line += service.handles_outside ? ", outside handled" : "";
-        for (const Prefix& source : service.allowed_sources) {
-            line += ", from " + to_string(source);
-        }
-        result.push_back(line);
-    }
+Lines lines(const NodeState& state) {
+    Lines result;
+    std::ranges::transform(state.services, std::back_inserter(result), service_line);
     return result;
 }
-
-using Lines = std::vector<std::string>;
 
 const std::string portals =
     "-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n"

@@ -11,6 +11,7 @@
 
 #include "fresh_netns.hpp"
 #include "state/reader.hpp"
+#include "temporary_folder.hpp"
 
 using namespace hptrace;
 
@@ -324,24 +325,6 @@ NodeSources counting(NodeSources sources, Counts& asked) {
     return sources;
 }
 
-struct TemporaryFolder {
-    std::string path = (std::filesystem::temp_directory_path() / "hptrace-test-XXXXXX").string();
-
-    TemporaryFolder() {
-        if (::mkdtemp(path.data()) == nullptr) {
-            throw std::runtime_error("mkdtemp");
-        }
-    }
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder(TemporaryFolder&&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(TemporaryFolder&&) = delete;
-    ~TemporaryFolder() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path, ignored);
-    }
-};
-
 }  // namespace
 
 TEST_CASE("a real node: only what changed is read again", "[node_reader]") {
@@ -360,7 +343,7 @@ TEST_CASE("a real node: only what changed is read again", "[node_reader]") {
         const TemporaryFolder cni;
         Counts read;
         hptrace_changes changes{};
-        NodeReader reader(counting(native_sources(cni.path), read),
+        NodeReader reader(counting(native_sources(cni.path()), read),
                           {.now = [&] { return changes; }, .tracked = [] { return 7U; }});
         NodeStatePtr last;
         std::vector<Step> seen;
@@ -396,7 +379,7 @@ TEST_CASE("a real node: only what changed is read again", "[node_reader]") {
         step("a set");
         run("ipset add KUBE-CLUSTER-IP 10.96.0.10,tcp:3306");
         step("a member");
-        std::ofstream(cni.path + "/cbr0-" + std::string(64, 'a') + "-eth0")
+        std::ofstream(cni.path() / ("cbr0-" + std::string(64, 'a') + "-eth0"))
             << R"({"cniVersion":"1.0.0","ips":[{"address":"10.224.0.9/24"}]})";
         step("a sandbox");
         run("nft flush ruleset");
@@ -448,7 +431,7 @@ TEST_CASE("what announces itself is noticed without reading", "[node_reader]") {
     const auto noticed = in_fresh_netns([] {
         run("ip link set lo up");
         const TemporaryFolder cni;
-        NodeReader reader(native_sources(cni.path), {.now = {}});
+        NodeReader reader(native_sources(cni.path()), {.now = {}});
         std::vector<bool> seen;
         reader.read();
         seen.push_back(reader.announced());
@@ -456,9 +439,9 @@ TEST_CASE("what announces itself is noticed without reading", "[node_reader]") {
         seen.push_back(reader.announced());
         reader.read();
         seen.push_back(reader.announced());
-        std::ofstream(cni.path + "/file") << "{}";
-        std::filesystem::last_write_time(cni.path, std::filesystem::file_time_type::clock::now() +
-                                                       std::chrono::seconds(5));  // the clock of files is coarse
+        std::ofstream(cni.path() / "file") << "{}";
+        std::filesystem::last_write_time(cni.path(), std::filesystem::file_time_type::clock::now() +
+                                                         std::chrono::seconds(5));  // the clock of files is coarse
         seen.push_back(reader.announced());
         reader.read();
         seen.push_back(reader.announced());
