@@ -11,6 +11,7 @@ from tier import services, traffic
 
 COLUMNS = ("A", "A0", "B", "C", "D")
 ROWS = ("ClusterIP", "NodePort", "local", "not local")  # destinations
+NOT_LOCAL = ("ClusterIP", "not local")  # but in ipvs mode
 
 # kube-proxy's mode -> destination -> column
 TABLE = {
@@ -87,7 +88,7 @@ def expected(setting, attempt):
     if letter == "H":
         return Expected("hostport", reasons(setting, row, attempt))
     if letter == "S" and fallthrough and (reason := falls_through(mode, attempt)):
-        return Expected("hostport", (reason,))
+        return Expected("hostport", (reason, *(("no_local_check",) if row in NOT_LOCAL else ())))
     return by_itself
 
 
@@ -100,7 +101,7 @@ def reasons(setting, row, attempt):
         if row == "NodePort":
             return ("nodeport_ipvs",)
         return ("jump_before_kube_services",) if column == "A0" else ("other_backend",)
-    if row in ("ClusterIP", "not local"):
+    if row in NOT_LOCAL:
         return ("no_local_check",)
     fallthrough = falls_through(mode, attempt)
     return ("jump_before_kube_services" if column == "A0" else "hook_order", *((fallthrough,) if fallthrough else ()))
