@@ -23,7 +23,7 @@ BACKENDS = {
     "legacy": (("iptables-legacy", *NAT),),
     "legacy6": (("ip6tables-legacy", *NAT),),
     "iptables-nft": (("iptables-nft", *NAT), ("ip6tables-nft", *NAT)),
-    "native": (("nft", "table ip cni_hostport { chain prerouting { type nat hook prerouting priority dstnat; } }"),),
+    "native": (("nft", "table ip cni_hostport { chain prerouting { type nat hook prerouting priority dstnat; }; }"),),
     "ipvs": (("ipvsadm", "-A", "-t", "10.96.0.10:3306", "-s", "rr"),
              ("ipset", "create", "KUBE-CLUSTER-IP", "hash:ip,port")),
 }
