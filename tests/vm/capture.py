@@ -84,11 +84,6 @@ FILTERS = (
 )
 
 
-def record_key(record):
-    client, original = record["client"], record["original"]
-    return (record["protocol"], client["ip"], client["port"], original["ip"], original["port"])
-
-
 class CaptureTest:
     def __init__(self, binary, report):
         self.binary, self.report = binary, report
@@ -144,7 +139,7 @@ class CaptureTest:
     def disagreements(wanted, program):
         found = {}
         for record in program.records("connection"):
-            found.setdefault(record_key(record), []).append(record)
+            found.setdefault(hptrace.connection_key(record), []).append(record)
         problems = []
         for attempt in wanted:
             records = found.pop(attempt.key(), [])
@@ -176,7 +171,7 @@ class CaptureTest:
                     client.sendto(b"hello\n", (NODE[4], 3306))
         os.kill(program.pid, signal.SIGCONT)
         status = program.stop()
-        shown = len({record_key(record) for record in program.records("connection") if not record["existing"]})
+        shown = len({hptrace.connection_key(record) for record in program.records("connection") if not record["existing"]})
         lost = {}
         for record in program.records("lost"):
             lost[record["where"]] = lost.get(record["where"], 0) + record["count"]

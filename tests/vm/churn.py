@@ -48,7 +48,7 @@ class Endpoints:
             with node:
                 restore = subprocess.Popen([command, "-w", "--noflush"], stdin=subprocess.PIPE, text=True)
             self._streams.append((restore, *self._transactions(node, family)))
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def close(self):
@@ -79,10 +79,10 @@ class Endpoints:
             new = chain.replace("KUBE-SVC-", "KUBE-SEP-")
             target = services.pod_address(EXTRA, family)
             target = f"{target}:{port.target}" if family == 4 else f"[{target}]:{port.target}"
-            jump = f'{chain} -m comment --comment "default/{service.name} -> {target}" -m statistic --mode random --probability 0.5 -j {new}'
+            jump = f'-m comment --comment "default/{service.name} -> {target}" -m statistic --mode random --probability 0.5 -j {new}'
             add += [f":{new} - [0:0]", f"-A {new} -p {port.protocol} -m comment --comment default/{service.name} "
-                    f"-m {port.protocol} -j DNAT --to-destination {target}", f"-I {jump.replace(chain, chain + ' 1', 1)}"]
-            remove += [f"-D {jump}", f"-F {new}", f"-X {new}"]
+                    f"-m {port.protocol} -j DNAT --to-destination {target}", f"-I {chain} 1 {jump}"]
+            remove += [f"-D {chain} {jump}", f"-F {new}", f"-X {new}"]
         return "\n".join([*add, "COMMIT\n"]), "\n".join([*remove, "COMMIT\n"])
 
 
@@ -93,7 +93,7 @@ class HostPorts:
         self.changes, self.problem = 0, ""
         self._producer = producer
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def close(self):
@@ -131,15 +131,10 @@ ALLOWED = {"hostport": {"hijacked", "unsettled"}, "service": {"ok", "unsettled"}
            "nobody": {"hijacked", "ok", "unsettled"}}  # it got as far as a pod that is gone
 
 
-def key_of(record):
-    client, original = record.get("client", {}), record.get("original", {})
-    return (record.get("protocol"), client.get("ip"), client.get("port"), original.get("ip"), original.get("port"))
-
-
 def compare(report, found, tracer, status):
     records = collections.defaultdict(list)
     for record in tracer.records("connection"):
-        records[key_of(record)].append(record["verdict"])
+        records[hptrace.connection_key(record)].append(record["verdict"])
     # With so many a client's port is used again now and then (an UDP flow that exists still is no new decision).
     made = collections.defaultdict(list)
     seen = collections.Counter()
@@ -162,8 +157,8 @@ def compare(report, found, tracer, status):
     report.check(["every verdict fits who answered"], problems[:20])
     report.check(["both verdicts came up"], [] if seen["hostport", "hijacked"] and seen["service", "ok"] else ["no"])
     summary = tracer.records("summary")[0]
-    lost = summary.get("lost", 0)
-    report.check(["nothing is unaccounted for"], [] if not lost and len(tracer.records("connection")) == summary["seen"] - summary["not_rewritten"] else [str(summary)])
+    rewritten, shown = summary["seen"] - summary["not_rewritten"], len(tracer.records("connection"))
+    report.check(["nothing is unaccounted for"], [] if shown == rewritten and not summary["lost"] else [str(summary)])
     report.check(["exit status 3"], [] if status == 3 else [str(status)])
     report.note(str(summary))
 

@@ -58,11 +58,6 @@ class Attempt:
                 f"{self.destination.kind}:{self.destination.port}", self.answer]
 
 
-def record_key(record):
-    client, original = record.get("client", {}), record.get("original", {})
-    return (record.get("protocol"), client.get("ip"), client.get("port"), original.get("ip"), original.get("port"))
-
-
 class RowTest:
     def __init__(self, row, options, report, node):
         self.row, self.options, self.report = row, options, report
@@ -146,7 +141,7 @@ class RowTest:
         for probe, tracer in self.tracers.items():
             self.records[probe] = {}
             for record in tracer.records("connection"):
-                self.records[probe].setdefault(record_key(record), []).append(record)
+                self.records[probe].setdefault(hptrace.connection_key(record), []).append(record)
         for attempt in attempts:
             problems, verdicts, reasons = [], [], []
             if attempt.answer != attempt.expected_answer:
@@ -218,7 +213,7 @@ class RowTest:
     def check_existing(self):
         """`--existing` says the same of the open connections; after DEL no rule explains the hijacked ones: `stale`."""
         program = hptrace.run(self.incident.cluster.node, self.options.hptrace, "--port", PORTS, "--json", "--existing")
-        records = {record_key(record): record for record in program.records("connection")}
+        records = {hptrace.connection_key(record): record for record in program.records("connection")}
         alarm = False
         for connection, attempt in self.open_clients:
             hijacked = attempt.answer in self.names

@@ -128,7 +128,7 @@ bool lets_outside_pass(const Service& service) {
 }
 
 bool lets_strangers_pass(const Service& service) {
-    return service.kind == ServiceKind::load_balancer && !service.allowed_sources.empty();
+    return !service.allowed_sources.empty();
 }
 
 ReasonCode hijack_reason(const Service& service, const HostPortRule& rule, const std::optional<Address>& destination,

@@ -73,7 +73,6 @@ struct ChainSummary {
     bool persistent = false;
     bool external_local = false;
     bool handles_outside = false;
-    std::vector<Prefix> allowed_sources;
 };
 
 class NatInterpreter {
@@ -181,7 +180,7 @@ private:
             service.external_local || (summary.external_local && service.kind != ServiceKind::cluster_ip);
         service.handles_outside = service.handles_outside || summary.handles_outside;
         if (chain.name.starts_with("KUBE-FW-")) {
-            service.allowed_sources = summary.allowed_sources;
+            service.allowed_sources = allowed_sources(chain);
         }
     }
 
@@ -194,8 +193,6 @@ private:
         }
         summary.external_local = chain.name.starts_with("KUBE-XLB-");
         bool drops = false;
-        std::vector<Prefix> allowed;
-        bool open = false;  // someone gets on without being asked where they come from
         for (const Rule& rule : chain.rules) {
             if (!rule.unread.empty()) {
                 unread_.add(view_, chain, rule);
@@ -206,7 +203,7 @@ private:
                 summary.endpoints.push_back(*rule.target.to);
             }
             const Chain* to = view_.jump_of(rule);
-            drops = drops || (to != nullptr && to->name == "KUBE-MARK-DROP");
+            drops = drops || marks_to_drop(to);
             if (to == nullptr || !(is_service_chain(to->name) || to->name.starts_with("KUBE-SEP-"))) {
                 continue;
             }
@@ -214,7 +211,6 @@ private:
             summary.external_local =
                 summary.external_local || (chain.name.starts_with("KUBE-EXT-") && rule.source_local);
             summary.handles_outside = summary.handles_outside || leads_to_local_endpoint(chain, *to);
-            note_sources(rule, allowed, open);
             const ChainSummary& next = summarize(*to, depth + 1);
             if (&next != &summary) {
                 summary.endpoints.insert(summary.endpoints.end(), next.endpoints.begin(), next.endpoints.end());
@@ -223,11 +219,7 @@ private:
                 summary.handles_outside = summary.handles_outside || next.handles_outside;
             }
         }
-        // Until 1.24 what is not served is marked in nat and dropped in the filter table, whatever became of it in nat.
         summary.handles_outside = summary.handles_outside || (drops && summary.external_local);
-        if (!open && !drops) {
-            summary.allowed_sources = std::move(allowed);
-        }
         std::ranges::sort(summary.endpoints);
         const auto rest = std::ranges::unique(summary.endpoints);
         summary.endpoints.erase(rest.begin(), rest.end());
@@ -240,13 +232,26 @@ private:
                (chain.name.starts_with("KUBE-XLB-") && to.name.starts_with("KUBE-SEP-"));
     }
 
-    // Who gets on by this rule, as KUBE-FW chains of loadBalancerSourceRanges ask.
-    static void note_sources(const Rule& rule, std::vector<Prefix>& allowed, bool& open) {
-        if (rule.sources.size() == 1 && !rule.sources.front().inverted) {
+    // Until 1.24 what is not served is marked in nat and dropped in the filter table, whatever became of it in nat.
+    static bool marks_to_drop(const Chain* to) { return to != nullptr && to->name == "KUBE-MARK-DROP"; }
+
+    // Whom a KUBE-FW chain lets in, if it leaves all others to the next nat rule; else nobody.
+    [[nodiscard]] std::vector<Prefix> allowed_sources(const Chain& chain) const {
+        std::vector<Prefix> allowed;
+        for (const Rule& rule : chain.rules) {
+            const Chain* to = view_.jump_of(rule);
+            if (marks_to_drop(to)) {
+                return {};
+            }
+            if (to == nullptr || !is_service_chain(to->name)) {
+                continue;
+            }
+            if (rule.sources.size() != 1 || rule.sources.front().inverted) {
+                return {};  // anyone gets in
+            }
             allowed.push_back(rule.sources.front().value);
-        } else {
-            open = true;
         }
+        return allowed;
     }
 
     static constexpr int max_depth = 32;

@@ -147,8 +147,8 @@ StateRead NodeReader::read() {
     }
     if (different) {
         state_ = assemble(read.boot_ns);
+        give_back_memory();
     }
-    give_back_memory();
     read.state = state_;
     constexpr std::uint32_t all =
         1U << HPTRACE_SOURCE_XTABLES | 1U << HPTRACE_SOURCE_NFTABLES | 1U << HPTRACE_SOURCE_IPVS;

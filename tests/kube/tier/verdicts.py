@@ -3,7 +3,7 @@
 
 import json
 
-from lib.hptrace import Hptrace
+from lib.hptrace import Hptrace, connection_key
 
 
 class Watch:
@@ -33,7 +33,7 @@ class Watch:
             return self._broken + [self._tracer.transcript()]
         found = {}
         for record in self._tracer.records("connection"):
-            found.setdefault(_key(record), []).append(record)
+            found.setdefault(connection_key(record), []).append(record)
         problems = [f"hptrace: {record}" for kind in ("lost", "gap", "not JSON") for record in self._tracer.records(kind)]
         for attempt in attempts:
             records = found.get((attempt.protocol, *attempt.local, attempt.address, attempt.port), [])
@@ -53,8 +53,3 @@ def expected_verdicts(attempt):
     if by == "hostport":
         return ("hijacked",) if attempt.service else ("hostport",)
     return ("ok",) if by == "service" else ()
-
-
-def _key(record):
-    client, original = record.get("client", {}), record.get("original", {})
-    return (record.get("protocol"), client.get("ip"), client.get("port"), original.get("ip"), original.get("port"))

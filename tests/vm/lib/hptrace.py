@@ -72,6 +72,12 @@ def run(namespace, binary, *arguments, limit=90):
     return program
 
 
+def connection_key(record):
+    """Of a connection's record: protocol, client, original destination."""
+    client, original = record.get("client", {}), record.get("original", {})
+    return (record.get("protocol"), client.get("ip"), client.get("port"), original.get("ip"), original.get("port"))
+
+
 def _parse(line):
     try:
         return json.loads(line)

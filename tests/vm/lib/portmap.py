@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The distribution's portmap plugin, called the way a container runtime calls it, and the libcni cache file it leaves."""
 
-import base64
 import hashlib
-import json
 import os
 import tempfile
+
+from lib.cni import cache_file, call_plugin, write_cache
 
 PLUGINS = ("/usr/lib/cni", "/opt/cni/bin")
 CACHE = "/var/lib/cni/results"
@@ -22,6 +22,7 @@ class Pod:
         self.addresses = addresses
         self._spelling = spelling
         self.container_id = hashlib.sha256(f"sandbox of {name}".encode()).hexdigest()
+        self.netns = f"/run/netns/{namespace.name}"
 
     @property
     def chain(self):
@@ -29,16 +30,14 @@ class Pod:
         return "CNI-DN-" + hashlib.sha512((self.network + self.container_id).encode()).hexdigest()[:21]
 
     def prev_result(self):
-        netns = f"/run/netns/{self.namespace.name}"
         return {"cniVersion": "1.0.0",
                 "interfaces": [{"name": "cni0", "mac": "0a:58:0a:e0:00:01"}, {"name": f"veth-{self.namespace.name}"},
-                               {"name": "eth0", "sandbox": netns}],
+                               {"name": "eth0", "sandbox": self.netns}],
                 "ips": [{"interface": 2, "address": f"{self.addresses[4]}/24", "gateway": "10.224.0.1"},
                         {"interface": 2, "address": f"{self.addresses[6]}/64", "gateway": "fd00:10:224::1"}],
                 "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}], "dns": {}}
 
     def write_cache(self, mappings=()):
-        """The cniCacheV1 file of libcni (api.go cacheAdd)."""
         keys = ("HostPort", "ContainerPort", "Protocol", "HostIP")  # go-cni's PortMapping has no json tags
         if self._spelling == "cri-o":
             keys = ("hostPort", "containerPort", "protocol", "hostIP")
@@ -46,23 +45,25 @@ class Pod:
         if mappings:
             arguments["portMappings"] = [dict(zip(keys, (host, container, protocol, "")))
                                          for host, container, protocol in mappings]
-        config = {"cniVersion": "1.0.0", "name": self.network, "plugins": [{"type": "bridge"}, {"type": "portmap"}]}
-        entry = {"kind": "cniCacheV1", "containerId": self.container_id,
-                 "config": base64.b64encode(json.dumps(config).encode()).decode(),
-                 "ifName": "eth0", "networkName": self.network, "netns": f"/run/netns/{self.namespace.name}",
-                 "cniArgs": [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", self.name],
-                             ["K8S_POD_INFRA_CONTAINER_ID", self.container_id],
-                             ["K8S_POD_UID", "7d1c1c5e-0000-4000-8000-000000000000"]],
-                 "capabilityArgs": arguments, "result": self.prev_result()}
-        os.makedirs(CACHE, mode=0o700, exist_ok=True)
-        with open(self._cache_file(), "w", encoding="utf-8", opener=lambda p, f: os.open(p, f, 0o600)) as file:
-            json.dump(entry, file)
+        write_cache(CACHE, {"cniVersion": "1.0.0", "name": self.network,
+                            "plugins": [{"type": "bridge"}, {"type": "portmap"}]},
+                    self.container_id, self.netns,
+                    [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", self.name],
+                     ["K8S_POD_INFRA_CONTAINER_ID", self.container_id],
+                     ["K8S_POD_UID", "7d1c1c5e-0000-4000-8000-000000000000"]], arguments, self.prev_result())
 
     def remove_cache(self):
-        os.unlink(self._cache_file())
+        os.unlink(cache_file(CACHE, self.network, self.container_id))
 
-    def _cache_file(self):
-        return f"{CACHE}/{self.network}-{self.container_id}-eth0"
+
+def prepend_jumps(node, backend):
+    """Puts portmap's jumps where 0.6.0 to 0.7.4 put them: in front."""
+    jump = ("-m", "addrtype", "--dst-type", "LOCAL", "-j", "CNI-HOSTPORT-DNAT")
+    for command in ("iptables", "ip6tables"):
+        for chain in ("PREROUTING", "OUTPUT"):
+            nat = (f"{command}-{backend}", "-w", "-t", "nat")
+            node.run(*nat, "-D", chain, *jump)
+            node.run(*nat, "-I", chain, "1", *jump)
 
 
 class Portmap:
@@ -88,13 +89,7 @@ class Portmap:
         self._pod.remove_cache()
 
     def prepend_jumps(self):
-        """Puts the jumps where portmap 0.6.0 to 0.7.4 put them: in front."""
-        for command in ("iptables", "ip6tables"):
-            for chain in ("PREROUTING", "OUTPUT"):
-                jump = ("-m", "addrtype", "--dst-type", "LOCAL", "-j", "CNI-HOSTPORT-DNAT")
-                nat = (f"{command}-{self._backend}", "-w", "-t", "nat")
-                self._node.run(*nat, "-D", chain, *jump)
-                self._node.run(*nat, "-I", chain, "1", *jump)
+        prepend_jumps(self._node, self._backend)
 
     def _call(self, command):
         plugin = next(path for path in (f"{folder}/portmap" for folder in PLUGINS) if os.path.exists(path))
@@ -103,7 +98,5 @@ class Portmap:
                   "runtimeConfig": {"portMappings": [{"hostPort": host, "containerPort": container, "protocol": protocol}
                                                      for host, container, protocol in self._mappings]},
                   "prevResult": self._pod.prev_result()}
-        environment = {"CNI_COMMAND": command, "CNI_CONTAINERID": self._pod.container_id, "CNI_IFNAME": "eth0",
-                       "CNI_NETNS": f"/run/netns/{self._pod.namespace.name}", "CNI_PATH": os.path.dirname(plugin),
-                       "PATH": f"{self._path}:/usr/sbin:/usr/bin:/sbin:/bin"}
-        self._node.run(plugin, stdin=json.dumps(config), env=environment)
+        call_plugin(self._node, plugin, command, self._pod.container_id, self._pod.netns, config,
+                    f"{self._path}:/usr/sbin:/usr/bin:/sbin:/bin")

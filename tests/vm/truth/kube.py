@@ -8,8 +8,11 @@ import re
 DUMPS = os.path.join(os.path.dirname(__file__), "..", "..", "dumps")
 VERSION = "1.37"
 FAMILIES = {4: ("iptables", "ip"), 6: ("ip6tables", "ip6")}
-# Of other programs, in the same files; and a rule that needs an object of nfacct.
-_LEFT_OUT = re.compile(r"CNI-|-m nfacct ")
+_HOOKS = "PREROUTING|OUTPUT|INPUT|FORWARD|POSTROUTING"
+_JUMP = re.compile(rf"-A ({_HOOKS}) (.*-j KUBE-.*)")
+# Of other programs, in the same files; a rule that needs an object of nfacct; and the base chains, which kube-proxy does
+# not name: a hook is registered when its first rule comes.
+_LEFT_OUT = re.compile(rf"CNI-|-m nfacct |^:({_HOOKS}) ")
 
 
 class KubeProxy:
@@ -55,16 +58,13 @@ class KubeProxy:
     def _rules(self):
         for command, _ in FAMILIES.values():
             dump = self._read(f"{command}-{'legacy' if self._dump.endswith('legacy') else 'nft'}.save")
-            lines = [line for line in dump.splitlines() if not _LEFT_OUT.search(line)]
             jumps, rest = [], []
             table = ""
-            for line in lines:
+            for line in dump.splitlines():
                 table = line[1:] if line.startswith("*") else table
-                if re.match(r":(PREROUTING|OUTPUT|INPUT|FORWARD|POSTROUTING) ", line):
-                    continue  # kube-proxy does not name them: a hook is registered when its first rule comes
-                if match := re.match(r"-A (PREROUTING|OUTPUT|INPUT|FORWARD|POSTROUTING) (.*)", line):
+                if match := _JUMP.match(line):
                     jumps.append((table, *match.groups()))
-                else:
+                elif not _LEFT_OUT.search(line):
                     rest.append(line)
             self._node.run(f"{command}-{self._backend}-restore", "-w", "--noflush", stdin="\n".join(rest) + "\n")
             # kube-proxy prepends its jumps, whatever the chains hold; the last one written stands first.

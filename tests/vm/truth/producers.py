@@ -3,6 +3,7 @@
 
 import re
 
+from lib.portmap import prepend_jumps
 from tier import services
 from tier.nodes import Cluster, Intruder
 from tier.proxy import iptables_path
@@ -34,7 +35,7 @@ class Producer:
         if self._backend == "legacy" and self.column in ("A", "A0", "B"):
             self._add_what_ip6tables_legacy_left_out()
         if self.column == "A0":
-            self._prepend_jumps()
+            prepend_jumps(self._cluster.node, self._backend)
         if self.column == "D":
             for family in services.FAMILIES:
                 self._cluster.node.run("nft", "-f", "-", stdin=self._without_local_check(family))
@@ -45,20 +46,12 @@ class Producer:
 
     def _add_what_ip6tables_legacy_left_out(self):
         """ip6tables-legacy 1.8.9 takes -C of any --dport for a match, so portmap adds the first port's rule only."""
-        nodes, ip6tables = self._cluster.node, ("ip6tables-legacy-restore", "-w", "--noflush")
-        chain = re.search(r"^:(CNI-DN-\S+)", nodes.run("ip6tables-legacy-save", "-t", "nat"), re.MULTILINE).group(1)
-        nodes.run(*ip6tables, stdin="\n".join([
+        node, ip6tables = self._cluster.node, ("ip6tables-legacy-restore", "-w", "--noflush")
+        chain = re.search(r"^:(CNI-DN-\S+)", node.run("ip6tables-legacy-save", "-t", "nat"), re.MULTILINE).group(1)
+        node.run(*ip6tables, stdin="\n".join([
             "*nat", f"-F {chain}",
             *(f"-A {chain} -p {protocol} -m {protocol} --dport {port} -j DNAT --to-destination "
               f"[{services.pod_address('intruder', 6)}]:{port}" for port, protocol in self._ports), "COMMIT"]) + "\n")
-
-    def _prepend_jumps(self):
-        jump = ("-m", "addrtype", "--dst-type", "LOCAL", "-j", "CNI-HOSTPORT-DNAT")
-        for command in ("iptables", "ip6tables"):
-            for chain in ("PREROUTING", "OUTPUT"):
-                nat = (f"{command}-{self._backend}", "-w", "-t", "nat")
-                self._cluster.node.run(*nat, "-D", chain, *jump)
-                self._cluster.node.run(*nat, "-I", chain, "1", *jump)
 
     def _without_local_check(self, family):
         """As portmap_nftables.go of 1.6.1 (9296c5f8) writes it."""
