@@ -13,7 +13,7 @@ debian_site() {
 }
 
 # debian_apt SUITE ARCHITECTURE COMMAND...: an apt command (apt-get, apt-cache) that sees only that suite with its
-# security updates (sid has none).
+# security updates (sid and backports have none).
 debian_apt() {
   # shellcheck disable=SC2154 # common.sh sets cache
   local suite=$1 architecture=$2 place=$cache/apt/$1-$2 signed='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]'
@@ -22,7 +22,7 @@ debian_apt() {
     mkdir -p "$place/lists/partial" "$place/archives/partial"
     {
       echo "deb $signed $(debian_site Debian https://deb.debian.org/debian) $suite main"
-      [ "$suite" = sid ] ||
+      [[ $suite == sid || $suite == *-backports ]] ||
         echo "deb $signed $(debian_site Debian-Security https://deb.debian.org/debian-security) $suite-security main"
     } >"$place/sources.list"
     # Container images come with hooks that delete downloads, also those of an apt-get running at the same time.

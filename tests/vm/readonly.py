@@ -27,7 +27,7 @@ BACKENDS = {
     "ipvs": (("ipvsadm", "-A", "-t", "10.96.0.10:3306", "-s", "rr"),
              ("ipset", "create", "KUBE-CLUSTER-IP", "hash:ip,port")),
 }
-COMMANDS = (("audit",), ("--existing",), ("--duration", "0.2"))
+COMMANDS = (("audit",), ("--existing",), ("--duration", "0.2"), ("--netns", "all", "--existing"))
 
 
 def main():
@@ -47,7 +47,8 @@ def main():
         for command in COMMANDS:
             program = hptrace.run(node, options.hptrace, *command)
             problems = changes_since(before, node)
-            if program.status != 0:
+            # Without a Service it is no node's namespace: nothing is proven.
+            if program.status != (0 if "ipvs" in used or "all" in command else 4):
                 problems.append(f"exit status {program.status}")
             report.check([" ".join(used) or "nothing", " ".join(command), program.status], problems)
             if problems:

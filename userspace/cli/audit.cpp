@@ -18,7 +18,7 @@ namespace hptrace {
 namespace {
 
 int audit_status(const std::vector<Conflict>& conflicts, const std::vector<HostPortRule>& leaked, bool strict,
-                 bool complete) {
+                 bool can_be_clean) {
     const auto counts = [strict](const Conflict& conflict) {
         return !conflict.bypass &&
                (conflict.winner == Winner::hostport || (strict && conflict.winner == Winner::depends));
@@ -26,7 +26,7 @@ int audit_status(const std::vector<Conflict>& conflicts, const std::vector<HostP
     if (std::ranges::any_of(conflicts, counts) || (strict && !leaked.empty())) {
         return exit_hijack;
     }
-    return complete ? exit_clean : exit_unproven;
+    return can_be_clean ? exit_clean : exit_unproven;
 }
 
 Result<NodeStatePtr> read_state(const AuditOptions& options) {
@@ -41,7 +41,7 @@ Result<NodeStatePtr> read_state(const AuditOptions& options) {
         }
         netns.emplace(*std::move(entered));
     }
-    return read_node_state({}).state;
+    return read_node_state({.cni_results = cni_results_of(netns_pid(options.netns)), .changes = {}}).state;
 }
 
 }  // namespace
@@ -75,10 +75,10 @@ int run_audit(const AuditOptions& options) {
             print_audit(writer, conflicts, leaked);
         }
     }
-    for (const auto& remark : remarks(*state, options.filter)) {
-        note(remark);
+    for (const auto& lines : {not_understood(*state), nothing_to_see(*state, options.filter)}) {
+        std::ranges::for_each(lines, note);
     }
-    return finish(writer, audit_status(conflicts, leaked, options.strict, is_complete(*state)));
+    return finish(writer, audit_status(conflicts, leaked, options.strict, can_be_clean(*state)));
 }
 
 }  // namespace hptrace

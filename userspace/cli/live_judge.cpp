@@ -99,7 +99,7 @@ LiveJudge::Hope LiveJudge::hope(const Finding& finding, const StateHistory::Neig
         return !after.state && finding.verdict == Verdict::unsettled ? Hope::neighbour : Hope::none;
     }
     if (!after.state) {
-        return stays_ok(finding, *before.state) ? Hope::none : Hope::neighbour;
+        return history_.kept_fresh() && stays_ok(finding, *before.state) ? Hope::none : Hope::neighbour;
     }
     // libcni writes its cache after the plugins have made the rules: a sandbox that seems gone may just have come.
     if (const auto* const sandbox = stale_sandbox(finding); sandbox != nullptr && !known_stale_.contains(*sandbox)) {

@@ -16,8 +16,9 @@ namespace hptrace {
 //
 // That the counters are ahead of what was read does not ask for a read by itself: kube-proxy changes something all the
 // time. A connection to a Service that ended at an endpoint the Service had when last read is fine: if the endpoint was
-// removed since, that is no hijack, and no HostPort rule leads there. Everything else waits for a read from after it,
-// in a queue, so that one read serves all that waits, however many come; the order stays that of the decisions.
+// removed since, that is no hijack, and no HostPort rule leads there (if the state is kept fresh). Everything else
+// waits for a read from after it, in a queue, so that one read serves all that waits, however many come; the order
+// stays that of the decisions.
 class LiveJudge {
 public:
     using Sink = std::function<void(const Finding&)>;
@@ -30,6 +31,8 @@ public:
     void judge(const Sink& sink);
     // The same for all that was taken, whenever the state was read last.
     void finish(const Sink& sink);
+    // Nothing was taken that was not handed over.
+    [[nodiscard]] bool idle() const { return waiting_.empty(); }
 
 private:
     struct Waiting {

@@ -36,8 +36,8 @@ Examples:
 Verdicts: hijacked (a hostPort took a connection to a Service), stale, foreign, bypassed, proxied, exposed, hostport,
 ok, other, unknown, unsettled.
 
-Exit status: 3 a hijack (or a stale or foreign rewrite of a Service) was seen; 4 none was seen, but records were lost
-or something could not be read; 0 none; 2 usage; 1 anything else.
+Exit status: 3 a hijack (or a stale or foreign rewrite of a Service) was seen; 4 none was seen, but records were lost,
+something could not be read, or there are no Services in this network namespace; 0 none; 2 usage; 1 anything else.
 )";
 
 template <class T>
@@ -68,6 +68,8 @@ std::unexpected<Error> bad_value(std::string_view option, std::string_view value
     return failure(fmt::format("bad {} '{}': {}", option, value, wanted));
 }
 
+constexpr std::string_view all_netns = "all";
+
 // What the options say, before it is understood.
 struct Raw {
     std::vector<std::string> ports;
@@ -97,13 +99,14 @@ void add_filter_options(CLI::App& app, Raw& raw) {
     app.add_option("--dest", raw.dest, "Original or rewritten destination address")->type_name("CIDR");
     auto* ipv4 = app.add_flag("-4", raw.ipv4, "IPv4 only");
     app.add_flag("-6", raw.ipv6, "IPv6 only")->excludes(ipv4);
-    app.add_option("--netns", raw.netns, "Network namespace of the node: a path or a process id (default: this one)")
-        ->type_name("PATH|PID");
     app.add_flag("--json", raw.json, "One JSON object per line");
 }
 
 void add_trace_options(CLI::App& app, Raw& raw) {
     add_filter_options(app, raw);
+    app.add_option("--netns", raw.netns,
+                   "Network namespace of the node: a path or a process id (default: this one); all: every one")
+        ->type_name("PATH|PID|all");
     app.add_option("--source", raw.source, "Client address")->type_name("CIDR");
     app.add_option("--only", raw.only, "Show only these verdicts (a list is fine)")
         ->type_name("VERDICT")
@@ -207,7 +210,8 @@ Result<ProbeChoice> parse_probe(const std::string& text) {
 
 Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
     TraceOptions options;
-    options.netns = raw.netns;
+    options.all_netns = raw.netns == all_netns;
+    options.netns = options.all_netns ? "" : raw.netns;
     options.json = raw.json;
     options.existing = raw.existing;
     options.command = std::move(command);
@@ -246,6 +250,9 @@ Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
 }
 
 Result<Command> make_audit(const Raw& raw) {
+    if (raw.netns == all_netns) {
+        return bad_value("--netns", raw.netns, "audit reads one network namespace, use a path or a process id");
+    }
     auto filter = make_filter(raw);
     if (!filter) {
         return std::unexpected(filter.error());
@@ -324,6 +331,9 @@ Result<Command> parse_command_line(std::vector<std::string> arguments) {
         add_trace_options(app, raw);
     } else if (name == "audit") {
         add_filter_options(app, raw);
+        app.add_option("--netns", raw.netns,
+                       "Network namespace of the node: a path or a process id (default: this one)")
+            ->type_name("PATH|PID");
         app.add_option("--from", raw.from, "Read a dump of a node instead of this one; needs no root")
             ->type_name("DIR")
             ->excludes(app.get_option("--netns"));

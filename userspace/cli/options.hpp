@@ -19,6 +19,7 @@ namespace hptrace {
 struct TraceOptions {
     Filter filter;
     std::string netns;          // path or process id; empty: the one hptrace runs in
+    bool all_netns = false;     // --netns all
     std::vector<Verdict> only;  // empty: every verdict is shown
     bool json = false;
     bool existing = false;

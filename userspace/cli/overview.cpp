@@ -73,7 +73,7 @@ Beginning overview(const NodeState& state, const Filter& filter) {
             .unread_rules = state.unread_rules.size()};
 }
 
-std::vector<std::string> remarks(const NodeState& state, const Filter& filter) {
+std::vector<std::string> not_understood(const NodeState& state) {
     std::vector<std::string> lines;
     constexpr std::size_t most = 5;
     for (std::size_t i = 0; i < std::min(most, state.unread_rules.size()); ++i) {
@@ -84,8 +84,13 @@ std::vector<std::string> remarks(const NodeState& state, const Filter& filter) {
     if (state.unread_rules.size() > most) {
         lines.push_back(fmt::format("and {} more rules not understood", state.unread_rules.size() - most));
     }
+    return lines;
+}
+
+std::vector<std::string> nothing_to_see(const NodeState& state, const Filter& filter) {
+    std::vector<std::string> lines;
     if (!is_complete(state)) {
-        return lines;  // nothing can be said of what is not there
+        return lines;
     }
     const auto ports = filter.ports.empty() ? std::string() : fmt::format(" for {}", to_string(filter.ports));
     if (state.services.empty()) {
@@ -119,6 +124,10 @@ bool is_complete(const NodeState& state) {
                return source.second.state == SourceState::unreadable && source.first != "cni" &&
                       source.first != "ipset";
            });
+}
+
+bool can_be_clean(const NodeState& state) {
+    return is_complete(state) && !state.services.empty();
 }
 
 }  // namespace hptrace

@@ -93,7 +93,7 @@ bool StateHistory::may_refresh() const {
 }
 
 bool StateHistory::due() {
-    if (now() - asked_ < std::max(cost_ * reads_share, longest_wait_ns)) {
+    if (!kept_fresh() || now() - asked_ < std::max(cost_ * reads_share, longest_wait_ns)) {
         return false;
     }
     asked_ = now();
@@ -105,7 +105,7 @@ bool StateHistory::due() {
 
 bool StateHistory::outdated() {
     const auto& last = newest();
-    return (!last.watched && now() - last.boot_ns >= longest_wait_ns) || sources_.announced();
+    return !kept_fresh() || (!last.watched && now() - last.boot_ns >= longest_wait_ns) || sources_.announced();
 }
 
 }  // namespace hptrace

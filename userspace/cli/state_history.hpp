@@ -20,9 +20,11 @@ public:
     struct Sources {
         std::function<StateRead()> read;
         std::function<hptrace_changes()> changes;  // the counters now
-        std::function<bool()> announced;           // changes nothing counts, since the last read (NodeReader)
-        std::function<std::uint32_t()> tracked;    // bit per enum hptrace_source: its counters can be relied on
-        std::function<std::uint64_t()> boot_ns;    // CLOCK_BOOTTIME now
+        // Changes nothing counts, since the last read (NodeReader). Empty: the state is not kept fresh, and may be of
+        // any age unless something that waits asks for a read.
+        std::function<bool()> announced;
+        std::function<std::uint32_t()> tracked;  // bit per enum hptrace_source: its counters can be relied on
+        std::function<std::uint64_t()> boot_ns;  // CLOCK_BOOTTIME now
     };
 
     // The reads around a connection. The same: the one it was made under. No state in it: none was read there.
@@ -36,6 +38,8 @@ public:
 
     // Reads the state now and forgets the oldest.
     const StateRead& refresh();
+    // Nothing was read yet.
+    [[nodiscard]] bool empty() const { return reads_.empty(); }
     // The last read; reads if there was none.
     const StateRead& newest();
     // A read that something changed during is a neighbour like others: what it found of a Service or a rule was so at
@@ -45,7 +49,9 @@ public:
 
     // May the state be read again for what waits to be judged?
     [[nodiscard]] bool may_refresh() const;
-    // Should it be read again, so that it does not age: has it changed, and is the last read long enough ago?
+    // Is it read again when it has changed, so that it is seconds old at most?
+    [[nodiscard]] bool kept_fresh() const { return static_cast<bool>(sources_.announced); }
+    // Should it be read again for that: has it changed, and is the last read long enough ago?
     [[nodiscard]] bool due();
     // Can the newest read be out of date though no counter moved: was something announced, or is it older than a second
     // and of sources that announce nothing?

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <memory>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -15,15 +16,16 @@
 #include "base/clock.hpp"
 #include "capture/capture.hpp"
 #include "cli/child.hpp"
-#include "cli/live_judge.hpp"
 #include "cli/overview.hpp"
 #include "cli/run.hpp"
 #include "cli/signals.hpp"
+#include "cli/traced_netns.hpp"
 #include "judge/judge.hpp"
 #include "names/names.hpp"
 #include "output/output.hpp"
 #include "state/netns.hpp"
 #include "state/reader.hpp"
+#include "state/sources.hpp"
 
 namespace hptrace {
 
@@ -44,9 +46,10 @@ Key key_of(const Connection& connection) {
 
 std::unique_ptr<Output> make_output(Writer& writer, const TraceOptions& options, const NodeState& state) {
     if (options.json) {
-        return make_json_output(writer, {.node = state.node, .netns = state.netns});
+        return make_json_output(writer, {.node = state.node, .netns = options.all_netns ? 0 : state.netns});
     }
-    return make_text_output(writer, {.colour = ::isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr});
+    return make_text_output(
+        writer, {.colour = ::isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr, .netns = state.netns});
 }
 
 class Trace {
@@ -59,15 +62,11 @@ public:
           capture_(capture),
           signals_(std::move(signals)),
           netns_(std::move(netns)),
-          reader_(native_sources(default_cni_results),
-                  {.now = [this] { return changes(); }, .tracked = [this] { return tracked_sources(); }}),
-          history_({.read = [this] { return read_state(); },
-                    .changes = [this] { return changes(); },
-                    .announced = [this] { return reader_.announced(); },
-                    .tracked = [this] { return tracked_sources(); },
-                    .boot_ns = boot_clock_ns}),
-          judge_(history_),
-          state_(history_.refresh().state),
+          namespaces_(cni_results_of(netns_pid(options.netns)),
+                      {.now = [capture] { return capture != nullptr ? capture->changes() : hptrace_changes{}; },
+                       .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; }},
+                      [this](const NodeState& state) { incomplete_ = incomplete_ || !is_complete(state); }),
+          state_(namespaces_.here().history().refresh().state),
           output_(make_output(writer_, options, *state_)) {}
 
     int run() {
@@ -80,29 +79,11 @@ public:
     }
 
 private:
-    [[nodiscard]] hptrace_changes changes() const {
-        return capture_ != nullptr ? capture_->changes() : hptrace_changes{};
-    }
-    [[nodiscard]] std::uint32_t tracked_sources() const {
-        return capture_ != nullptr ? capture_->tracked_sources() : 0U;
-    }
-
-    StateRead read_state() {
-        auto read = reader_.read();
-        incomplete_ = incomplete_ || !is_complete(*read.state);
-        return read;
-    }
-
     void begin() {
-        output_->begin(overview(*state_, filter_));
-        for (const auto& remark : remarks(*state_, filter_)) {
-            note(remark);
-        }
-        for (auto& conflict : find_conflicts(*state_, filter_)) {
-            if (!conflict.bypass && conflict.winner != Winner::service) {
-                add_names(conflict, *state_);
-                output_->conflict(conflict);
-            }
+        static_cast<void>(namespaces_.here().introduce());
+        introduce(*state_);
+        if (!options_.all_netns) {
+            std::ranges::for_each(nothing_to_see(*state_, filter_), note);
         }
         if (capture_ != nullptr) {
             report_probes();
@@ -110,6 +91,18 @@ private:
         }
         started_ = Clock::now();
         output_->tracing();
+    }
+
+    // What a namespace is like, and the conflicts in it.
+    void introduce(const NodeState& state) {
+        output_->begin(overview(state, filter_));
+        std::ranges::for_each(not_understood(state), note);
+        for (auto& conflict : find_conflicts(state, filter_)) {
+            if (!conflict.bypass && conflict.winner != Winner::service) {
+                add_names(conflict, state);
+                output_->conflict(conflict);
+            }
+        }
     }
 
     // Says what is not traced.
@@ -146,26 +139,21 @@ private:
     }
 
     void judge_existing() {
-        auto existing = read_existing_connections();
+        const auto existing = read_existing();
         existing_end_ = boot_clock_ns();
-        if (!existing) {
-            incomplete_ = true;
-            note(fmt::format("connections that exist already are not judged: {}", describe(existing.error())));
-            return;
-        }
         // What was made since the probes are attached was seen being made, though conntrack has it as well.
         auto live = seen_until(existing_end_);
         std::set<Key> seen;
         for (const auto& connection : live) {
             seen.insert(key_of(connection));
         }
-        for (auto& connection : *existing) {
+        for (const auto& connection : existing) {
             if (matches(filter_, connection) && !seen.contains(key_of(connection))) {
                 existing_.insert(key_of(connection));
-                judge_.take(std::move(connection));
+                namespaces_.of(connection.netns).judge().take(connection);
             }
         }
-        judge_.finish([this](const Finding& finding) {
+        namespaces_.finish([this](const Finding& finding) {
             if (!done()) {
                 show(finding);
             }
@@ -174,6 +162,44 @@ private:
         for (auto& connection : live) {
             take(std::move(connection));
         }
+    }
+
+    std::vector<Connection> read_existing() {
+        auto existing = read_existing_connections();
+        if (!existing) {
+            incomplete_ = true;
+            note(fmt::format("connections that exist already are not judged: {}", describe(existing.error())));
+            return {};
+        }
+        for (const auto& place : options_.all_netns ? list_netns() : std::vector<NetnsPlace>()) {
+            if (place.inode == state_->netns) {
+                continue;
+            }
+            auto more = read_existing_in(place);
+            if (more) {
+                std::ranges::move(*more, std::back_inserter(*existing));
+            } else if (more.error().code != ENOENT) {  // gone meanwhile, and its connections with it
+                incomplete_ = true;
+                note(fmt::format("connections that exist already in network namespace {} ({}) are not judged: {}",
+                                 place.inode, place.path, describe(more.error())));
+            }
+        }
+        return *std::move(existing);
+    }
+
+    Result<std::vector<Connection>> read_existing_in(const NetnsPlace& place) {
+        const auto read = [&place]() -> Result<std::vector<Connection>> {
+            const auto there = NetnsGuard::enter(place);
+            return there ? read_existing_connections() : std::unexpected(there.error());
+        };
+        auto existing = read();
+        const auto matching = [this](const Connection& connection) { return matches(filter_, connection); };
+        if (!existing || std::ranges::none_of(*existing, matching)) {
+            return existing;
+        }
+        // They are judged by a state from before they were read and one from after that.
+        namespaces_.of(place.inode).history().refresh();
+        return read();
     }
 
     // All connections decided up to then. Waits as long as one of them waits for its commit.
@@ -194,7 +220,7 @@ private:
 
     void follow() {
         const auto sink = [this](Connection&& connection) { take(std::move(connection)); };
-        judge_.finish(show_);  // before the command can change anything
+        namespaces_.finish(show_);  // before the command can change anything
         if (!options_.command.empty() && !start_command()) {
             return;
         }
@@ -204,7 +230,7 @@ private:
                 error_ = result.error();
                 break;
             }
-            judge_.judge(show_);
+            namespaces_.judge(show_);
             handle_signals();
             report_losses(false);
             writer_.check_reader();
@@ -216,7 +242,7 @@ private:
             }
         }
         if (!enough()) {
-            judge_.finish(show_);
+            namespaces_.finish(show_);
         }
     }
 
@@ -279,13 +305,18 @@ private:
         if (connection.boot_ns <= existing_end_ && existing_.contains(key_of(connection))) {
             return;
         }
-        judge_.take(std::move(connection));
+        auto& judge = namespaces_.of(connection.netns).judge();
+        judge.take(std::move(connection));
     }
 
     // A signal and the time limit end the waiting: what was decided before is judged and shown all the same.
     void show(const Finding& finding) {
         if (enough()) {
             return;
+        }
+        // Others than this one are read when they are needed.
+        if (auto& netns = namespaces_.of(finding.connection.netns); netns.introduce()) {
+            introduce(*netns.history().newest().state);
         }
         ++verdicts_.at(static_cast<std::size_t>(finding.verdict));
         if (options_.only.empty() || std::ranges::find(options_.only, finding.verdict) != options_.only.end()) {
@@ -322,8 +353,6 @@ private:
             note(fmt::format("{} (process {}) is still running", options_.command.front(), child_->pid()));
         }
         Summary summary;
-        summary.node = state_->node;
-        summary.netns = state_->netns;
         summary.verdicts = verdicts_;
         if (capture_ != nullptr) {
             report_losses(true);
@@ -335,9 +364,9 @@ private:
             summary.not_rewritten = counters.seen > rewritten ? counters.seen - rewritten : 0;
             summary.lost = counters.lost_ring + counters.lost_pending + counters.missed_probes;
         }
-        const auto& newest = *history_.newest().state;
-        summary.unread_sources = unread_sources(newest);
-        summary.unread_rules = newest.unread_rules.size();
+        const auto unread = namespaces_.unread();
+        summary.unread_sources = unread.sources;
+        summary.unread_rules = unread.rules;
         summary.exit_status = status(summary.lost);
         output_->summary(summary);
         if (error_) {
@@ -346,7 +375,7 @@ private:
         return finish(writer_, summary.exit_status);
     }
 
-    [[nodiscard]] int status(std::uint64_t lost) const {
+    [[nodiscard]] int status(std::uint64_t lost) {
         const auto count = [this](Verdict verdict) { return verdicts_.at(static_cast<std::size_t>(verdict)); };
         if (error_) {
             return exit_failure;
@@ -356,7 +385,9 @@ private:
                 return exit_hijack;
             }
         }
-        const bool unproven = lost > 0 || incomplete_ || count(Verdict::unknown) > 0 || count(Verdict::unsettled) > 0;
+        const bool no_services = !options_.all_netns && !can_be_clean(*namespaces_.here().history().newest().state);
+        const bool unproven =
+            lost > 0 || incomplete_ || no_services || count(Verdict::unknown) > 0 || count(Verdict::unsettled) > 0;
         return unproven ? exit_unproven : exit_clean;
     }
 
@@ -366,9 +397,7 @@ private:
     Signals signals_;
     std::optional<NetnsGuard> netns_;
     bool incomplete_ = false;  // some of what decides was not read or not traced
-    NodeReader reader_;
-    StateHistory history_;
-    LiveJudge judge_;
+    TracedNamespaces namespaces_;
     const LiveJudge::Sink show_ = [this](const Finding& finding) { show(finding); };
     NodeStatePtr state_;  // as it was in the beginning
     Writer writer_{STDOUT_FILENO};
@@ -405,7 +434,7 @@ int run_trace(const TraceOptions& options) {
         return fail(inode.error());
     }
     auto filter = options.filter;
-    filter.netns = *inode;
+    filter.netns = options.all_netns ? 0 : *inode;
 
     std::optional<Capture> capture;
     if (!options.existing) {

@@ -133,6 +133,7 @@ void predict(Conflict& conflict, const NodeState& state) {
 
 Conflict make_conflict(const Service& service, const HostPortRule& rule, const NodeState& state) {
     Conflict conflict;
+    conflict.netns = state.netns;
     conflict.service = service;
     conflict.rule = rule;
     predict(conflict, state);

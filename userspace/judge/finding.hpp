@@ -72,7 +72,7 @@ struct Finding {
     bool rule_stale = false;  // its container is gone from the CNI cache, or the address is another's now
     std::optional<ReasonCode> reason_code;
     std::string reason;               // why, in words, one line; empty where the verdict says it all
-    std::string conflict_id;          // of a Service x HostPort rule pair; else empty
+    std::string conflict_id;          // of a Service x HostPort rule pair, unique within its namespace; else empty
     std::uint64_t state_boot_ns = 0;  // when the state it was judged by was read
     std::string unknown_why;          // verdict unknown: what could not be read or understood
 
@@ -88,6 +88,7 @@ std::string_view to_string(Winner winner);
 
 // A Service and a HostPort rule that want the same destination, predicted from the rules alone.
 struct Conflict {
+    std::uint32_t netns = 0;  // inode number; 0: not known (a dump)
     Service service;
     HostPortRule rule;
     Winner winner = Winner::depends;

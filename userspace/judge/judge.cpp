@@ -36,7 +36,7 @@ std::string not_understood(const NodeState& state, Family family, Relevant relev
 std::string doubt_about_services(const NodeState& state, Family family) {
     const auto* legacy = family == Family::ipv4 ? "iptables-legacy" : "ip6tables-legacy";
     for (const std::string_view source :
-         {std::string_view("ip_vs"), std::string_view(legacy), std::string_view("nf_tables")}) {
+         {netns_source, std::string_view("ip_vs"), std::string_view(legacy), std::string_view("nf_tables")}) {
         if (auto why = unreadable(state, source); !why.empty()) {
             return why;
         }
@@ -193,11 +193,15 @@ void judge_nf_nat(Finding& finding, const NodeState& state) {
 void judge_ip_vs(Finding& finding, const NodeState& state) {
     if (finding.service) {
         finding.verdict = Verdict::ok;
-    } else if (auto why = unreadable(state, "ip_vs"); !why.empty()) {
-        set_unknown(finding, std::move(why));
-    } else {
-        finding.verdict = Verdict::other;
+        return;
     }
+    for (const std::string_view source : {netns_source, std::string_view("ip_vs")}) {
+        if (auto why = unreadable(state, source); !why.empty()) {
+            set_unknown(finding, std::move(why));
+            return;
+        }
+    }
+    finding.verdict = Verdict::other;
 }
 
 bool agree(const Finding& a, const Finding& b) {
@@ -231,9 +235,15 @@ Finding judge(const Connection& connection, const NodeState& state) {
 Finding judge_between(const Connection& connection, const NodeState* before, const NodeState* after,
                       bool changed_between) {
     auto finding = judge(connection, after != nullptr ? *after : *before);
-    const bool settled = before != nullptr && after != nullptr
-                             ? before == after || agree(judge(connection, *before), finding)
-                             : !is_alarm(finding.verdict);
+    bool settled = !is_alarm(finding.verdict);
+    if (before != nullptr && after != nullptr) {
+        auto earlier = before == after ? finding : judge(connection, *before);
+        if (finding.verdict == Verdict::unknown || earlier.verdict == Verdict::unknown) {
+            return finding.verdict == Verdict::unknown ? finding
+                                                       : earlier;  // of two verdicts that disagree it is first
+        }
+        settled = agree(earlier, finding);
+    }
     const bool explained = finding.verdict != Verdict::foreign;
     if (settled && (explained || !changed_between)) {
         return finding;

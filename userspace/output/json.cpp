@@ -86,6 +86,9 @@ public:
     void conflict(const Conflict& conflict) override {
         const auto& service = conflict.service;
         auto json = record("conflict");
+        if (conflict.netns != 0) {
+            json["netns"] = conflict.netns;
+        }
         json["protocol"] = to_string(service.protocol);
         Json original = Json::object();
         if (service.ip && service.kind != ServiceKind::node_port) {

@@ -19,7 +19,7 @@ namespace hptrace {
 // What was read before anything is shown.
 struct Beginning {
     std::string node;
-    std::uint32_t netns = 0;
+    std::uint32_t netns = 0;  // inode number; 0: not known (a dump)
     ProxyMode proxy = ProxyMode::none;
     std::size_t services = 0;                 // that match the filter
     std::size_t hostports = 0;                // that match the filter
@@ -41,8 +41,6 @@ struct Gap {
 };
 
 struct Summary {
-    std::string node;
-    std::uint32_t netns = 0;
     std::optional<double> seconds;  // how long it traced; absent: only existing connections were judged
     std::array<std::uint64_t, verdict_count> verdicts{};
     std::optional<std::uint64_t> seen;           // decisions that match the filter
@@ -64,7 +62,7 @@ public:
     Output& operator=(Output&&) = delete;
     virtual ~Output() = default;
 
-    virtual void begin(const Beginning& beginning) = 0;
+    virtual void begin(const Beginning& beginning) = 0;  // of each namespace that is traced
     virtual void conflict(const Conflict& conflict) = 0;
     virtual void leaked(const HostPortRule& rule) = 0;
     virtual void tracing() = 0;  // every probe is attached
@@ -76,12 +74,13 @@ public:
 
 struct TextOptions {
     bool colour = false;
+    std::uint32_t netns = 0;  // of any other it is said which one; 0: of none
     ClockOffset clock_offset = clock_offset_now;
 };
 
 struct JsonOptions {
     std::string node;
-    std::uint32_t netns = 0;  // 0: not known (a dump)
+    std::uint32_t netns = 0;  // of what says nothing of its own; 0: not known (a dump), or all of them
     ClockOffset clock_offset = clock_offset_now;
 };
 

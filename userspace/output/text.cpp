@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 #include <numeric>
 #include <set>
 #include <unordered_map>
@@ -76,7 +77,8 @@ public:
     TextOutput(Writer& writer, TextOptions options) : writer_(writer), options_(std::move(options)) {}
 
     void begin(const Beginning& beginning) override {
-        auto text = fmt::format("{}: {}; {} and {}", escape(beginning.node), to_string(beginning.proxy),
+        auto text = fmt::format("{}{}: {}; {} and {}", escape(beginning.node),
+                                in_netns(beginning.netns, ", network namespace "), to_string(beginning.proxy),
                                 counted(beginning.services, "Service"), counted(beginning.hostports, "HostPort"));
         if (!beginning.ports.empty()) {
             const bool one = beginning.ports.size() == 1 && beginning.ports[0].first == beginning.ports[0].last;
@@ -94,7 +96,7 @@ public:
     }
 
     void conflict(const Conflict& conflict) override {
-        const auto number = number_of(conflict.conflict_id);
+        const auto number = number_of({conflict.netns, conflict.conflict_id});
         const auto what = fmt::format("{}/{} ({})", destination_text(conflict.service),
                                       to_string(conflict.service.protocol), kind_and_name(conflict.service));
         const auto taker = fmt::format("{}hostPort {} of {}", conflict.rule_stale ? "a left over " : "",
@@ -123,9 +125,11 @@ public:
                               : local_time(static_cast<std::int64_t>(connection.boot_ns) + options_.clock_offset());
         bool first = false;
         const auto note = note_of(finding, first);
-        row(finding.verdict,
+        const auto netns = in_netns(connection.netns, note.empty() ? "netns " : " netns ");
+        row(finding.verdict, line_width + netns.size(),
             {time, verdict_word(finding.verdict), std::string(to_string(connection.protocol)),
-             to_string(connection.client), to_string(connection.original), to_string(connection.rewritten), note});
+             to_string(connection.client), to_string(connection.original), to_string(connection.rewritten),
+             note + netns});
         if (first) {
             details(finding);
         }
@@ -171,6 +175,8 @@ public:
 
 private:
     enum class Paint : std::uint8_t { alarm, doubt };
+    // Namespace, and what is said of it: the same addresses mean something else in another one.
+    using Key = std::pair<std::uint32_t, std::string>;
 
     [[nodiscard]] std::string paint(std::string_view text, Paint paint) const {
         if (!options_.colour) {
@@ -186,9 +192,12 @@ private:
         }
     }
 
-    std::size_t number_of(const std::string& key) {
-        return numbers_.try_emplace(key, numbers_.size() + 1).first->second;
+    // Nothing for the namespace that hptrace is in.
+    [[nodiscard]] std::string in_netns(std::uint32_t netns, std::string_view before) const {
+        return options_.netns == 0 || netns == options_.netns ? std::string() : fmt::format("{}{}", before, netns);
     }
+
+    std::size_t number_of(const Key& key) { return numbers_.try_emplace(key, numbers_.size() + 1).first->second; }
 
     // "#1" for what has details of its own. `first`: they were not shown yet.
     std::string note_of(const Finding& finding, bool& first) {
@@ -197,13 +206,14 @@ private:
             const bool has_more =
                 !finding.reason.empty() && (finding.verdict == Verdict::unknown ||
                                             finding.verdict == Verdict::exposed || finding.verdict == Verdict::other);
-            first = has_more && explained_.insert(finding.reason).second;
+            first = has_more && explained_.insert({finding.connection.netns, finding.reason}).second;
             return {};
         }
-        const auto key = finding.conflict_id.empty() ? fmt::format("{} {} {}", to_string(finding.verdict),
-                                                                   to_string(finding.connection.original),
-                                                                   to_string(finding.connection.rewritten))
-                                                     : finding.conflict_id;
+        const Key key{finding.connection.netns,
+                      finding.conflict_id.empty()
+                          ? fmt::format("{} {} {}", to_string(finding.verdict), to_string(finding.connection.original),
+                                        to_string(finding.connection.rewritten))
+                          : finding.conflict_id};
         const auto number = number_of(key);
         alarm_numbers_[static_cast<std::size_t>(finding.verdict)].insert(number);
         first = explained_.insert(key).second;
@@ -248,7 +258,7 @@ private:
         line("or", escape(advice.otherwise));
     }
 
-    void row(Verdict verdict, const std::array<std::string, 7>& cells) {
+    void row(Verdict verdict, std::size_t width, const std::array<std::string, 7>& cells) {
         std::optional<Paint> colour;
         if (is_alarm(verdict)) {
             colour = Paint::alarm;
@@ -256,7 +266,7 @@ private:
             colour = Paint::doubt;
         }
         const auto length = layout(cells, {}).size();
-        if (length <= line_width) {
+        if (length <= width) {
             print_cells(cells, colour);
             return;
         }
@@ -290,8 +300,8 @@ private:
     Writer& writer_;
     TextOptions options_;
     bool header_printed_ = false;
-    std::unordered_map<std::string, std::size_t> numbers_;                  // of conflicts and other alarms
-    std::set<std::string> explained_;                                       // whose details were shown
+    std::map<Key, std::size_t> numbers_;                                    // of conflicts and other alarms
+    std::set<Key> explained_;                                               // whose details were shown
     std::unordered_map<std::size_t, std::set<std::size_t>> alarm_numbers_;  // by verdict
 };
 

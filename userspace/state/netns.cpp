@@ -6,11 +6,16 @@
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <map>
+#include <sstream>
 #include <utility>
 
 namespace hptrace {
@@ -40,6 +45,11 @@ std::unexpected<Error> namespace_error(std::string_view netns, int code) {
     return system_error(fmt::format("network namespace '{}'", netns), code, hint_for(code));
 }
 
+std::unexpected<Error> not_found(std::uint32_t inode) {
+    return system_error(fmt::format("network namespace {}", inode), ENOENT,
+                        "no process is in it and it is mounted nowhere: gone, or not to be seen from here");
+}
+
 Result<Fd> open_netns(std::string_view netns) {
     // O_NONBLOCK: a pipe given by mistake must not hang the program.
     Fd file(::open(netns_path(netns).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
@@ -56,11 +66,69 @@ Result<Fd> open_netns(std::string_view netns) {
     return file;
 }
 
+template <class T>
+std::optional<T> parse_number(std::string_view text) {
+    T value{};
+    const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return error == std::errc{} && rest == text.data() + text.size() ? std::optional(value) : std::nullopt;
+}
+
+// "net:[4026531840]", as the kernel names a namespace (fs/nsfs.c).
+std::optional<std::uint32_t> parse_netns_name(std::string_view name) {
+    constexpr std::string_view prefix = "net:[";
+    if (!name.starts_with(prefix) || !name.ends_with(']')) {
+        return std::nullopt;
+    }
+    return parse_number<std::uint32_t>(name.substr(prefix.size(), name.size() - prefix.size() - 1));
+}
+
+// mountinfo writes blanks and backslashes of a path as \\ooo.
+std::string unescape_mount(std::string_view text) {
+    std::string result;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        unsigned code = 0;
+        constexpr std::size_t digits = 3;
+        const auto octal = text.substr(std::min(i + 1, text.size()), digits);
+        if (text[i] == '\\' && octal.size() == digits &&
+            std::from_chars(octal.data(), octal.data() + digits, code, 8).ptr == octal.data() + digits) {
+            result += static_cast<char>(code);
+            i += digits;
+        } else {
+            result += text[i];
+        }
+    }
+    return result;
+}
+
+std::vector<NetnsPlace> list_processes() {
+    std::vector<NetnsPlace> places;
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry("/proc", error), end; !error && entry != end;
+         entry.increment(error)) {
+        const auto pid = parse_number<pid_t>(entry->path().filename().native());
+        if (!pid) {
+            continue;
+        }
+        const auto path = entry->path() / "ns/net";
+        std::error_code gone;  // it ended meanwhile, or is not ours to look at
+        if (const auto inode = parse_netns_name(std::filesystem::read_symlink(path, gone).native())) {
+            places.push_back({.inode = *inode, .path = path, .pid = pid});
+        }
+    }
+    std::ranges::sort(places, {}, [](const NetnsPlace& place) { return place.pid; });
+    return places;
+}
+
 }  // namespace
 
-std::string netns_path(std::string_view netns) {
+std::optional<pid_t> netns_pid(std::string_view netns) {
     const bool number = !netns.empty() && std::ranges::all_of(netns, [](char c) { return c >= '0' && c <= '9'; });
-    return number ? fmt::format("/proc/{}/ns/net", netns) : std::string(netns);
+    return number ? parse_number<pid_t>(netns) : std::nullopt;
+}
+
+std::string netns_path(std::string_view netns) {
+    const auto pid = netns_pid(netns);
+    return pid ? fmt::format("/proc/{}/ns/net", *pid) : std::string(netns);
 }
 
 Result<NetnsGuard> NetnsGuard::enter(std::string_view netns) {
@@ -76,6 +144,15 @@ Result<NetnsGuard> NetnsGuard::enter(std::string_view netns) {
         return namespace_error(netns, errno);
     }
     return NetnsGuard(*std::move(home));
+}
+
+Result<NetnsGuard> NetnsGuard::enter(const NetnsPlace& place) {
+    auto guard = enter(std::string_view(place.path));
+    // The process may be gone, and its number another's by now.
+    if (guard && current_netns_inode() != place.inode) {
+        return not_found(place.inode);
+    }
+    return guard;
 }
 
 NetnsGuard::~NetnsGuard() {
@@ -99,6 +176,50 @@ Result<std::uint32_t> netns_inode(std::string_view netns) {
         return namespace_error(netns, errno);
     }
     return static_cast<std::uint32_t>(info.st_ino);
+}
+
+std::vector<NetnsPlace> parse_netns_mounts(std::istream& mountinfo) {
+    std::vector<NetnsPlace> places;
+    for (std::string line; std::getline(mountinfo, line);) {
+        std::istringstream fields(line);
+        std::string skipped;
+        std::string root;
+        std::string mount_point;
+        fields >> skipped >> skipped >> skipped >> root >> mount_point;
+        if (const auto inode = parse_netns_name(root); inode && line.contains(" - nsfs ")) {
+            places.push_back({.inode = *inode, .path = unescape_mount(mount_point), .pid = {}});
+        }
+    }
+    return places;
+}
+
+std::vector<NetnsPlace> list_netns() {
+    auto places = list_processes();
+    std::ifstream mountinfo("/proc/thread-self/mountinfo");
+    std::ranges::move(parse_netns_mounts(mountinfo), std::back_inserter(places));
+    std::ranges::stable_sort(places, {}, &NetnsPlace::inode);
+    const auto rest = std::ranges::unique(places, {}, &NetnsPlace::inode);
+    places.erase(rest.begin(), rest.end());
+    return places;
+}
+
+Result<NetnsPlace> find_netns(std::uint32_t inode) {
+    auto places = list_netns();
+    const auto found = std::ranges::find(places, inode, &NetnsPlace::inode);
+    if (found == places.end()) {
+        return not_found(inode);
+    }
+    return std::move(*found);
+}
+
+std::optional<std::uint64_t> current_netns_cookie() {
+    const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    std::uint64_t cookie = 0;
+    socklen_t size = sizeof(cookie);
+    if (!socket || ::getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) != 0) {
+        return std::nullopt;
+    }
+    return cookie;
 }
 
 }  // namespace hptrace

@@ -135,6 +135,8 @@ enum class ProxyMode : std::uint8_t { none, iptables, ipvs, nftables, other_ipvs
 // rules"
 std::string_view to_string(ProxyMode mode);
 
+inline constexpr std::string_view netns_source = "network namespace";
+
 struct NodeState {
     std::string node;           // host name
     std::uint32_t netns = 0;    // inode number
@@ -148,7 +150,8 @@ struct NodeState {
     std::vector<Sandbox> sandboxes;   // of two with the same address the later one counts
     bool sandboxes_complete = false;  // the CNI cache exists and all of it was readable
     std::vector<UnreadRule> unread_rules;
-    // "iptables-legacy", "ip6tables-legacy", "nf_tables", "ip_vs", "ipset", "routes", "cni"; of dumps also "addresses"
+    // "iptables-legacy", "ip6tables-legacy", "nf_tables", "ip_vs", "ipset", "routes", "cni"; of dumps also "addresses".
+    // Only netns_source: the namespace could not be entered, nothing is known.
     std::map<std::string, SourceStatus> sources;
 
     // The Service this destination belongs to, exact address before "any local address"; null: none.

@@ -185,6 +185,35 @@ NodeStatePtr NodeReader::assemble(std::uint64_t boot_ns) const {
     return std::make_shared<const NodeState>(std::move(state));
 }
 
+StateRead NetnsVisitor::read() {
+    auto place = find_netns(inode_);
+    const auto guard = place ? NetnsGuard::enter(*place) : std::unexpected(place.error());
+    if (!guard) {
+        reader_.reset();
+        return nothing_read(describe(guard.error()));
+    }
+    const auto cookie = current_netns_cookie();
+    if (!reader_ || !cookie || cookie != cookie_) {
+        reader_.emplace(visited_sources(cni_results_of(place->pid)), counters_);
+        cookie_ = cookie;
+    }
+    return reader_->read();
+}
+
+StateRead NetnsVisitor::nothing_read(std::string why) const {
+    NodeState state;
+    state.node = host_name();
+    state.netns = inode_;
+    state.boot_ns = boot_clock_ns();
+    state.sources.emplace(netns_source, SourceStatus{.state = SourceState::unreadable, .why = std::move(why)});
+    state.index();
+    StateRead read;
+    read.boot_ns = state.boot_ns;
+    read.changes = read.changes_after = counters_.now ? counters_.now() : hptrace_changes{};
+    read.state = std::make_shared<const NodeState>(std::move(state));
+    return read;
+}
+
 StateRead read_node_state(const ReaderOptions& options) {
     return NodeReader(native_sources(options.cni_results), {.now = options.changes}).read();
 }

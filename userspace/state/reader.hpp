@@ -92,6 +92,25 @@ private:
     NodeStatePtr state_;
 };
 
+// Reads the state of a network namespace that hptrace is not in: enters it for each reading, by whatever leads there at
+// that time, and keeps nothing of it open.
+class NetnsVisitor {
+public:
+    NetnsVisitor(std::uint32_t inode, ChangeCounters counters) : inode_(inode), counters_(std::move(counters)) {}
+
+    // As NodeReader::read(). A namespace that cannot be entered, because it is gone or for another reason, has a state
+    // with the one source netns_source, which is unreadable.
+    StateRead read();
+
+private:
+    [[nodiscard]] StateRead nothing_read(std::string why) const;
+
+    std::uint32_t inode_;
+    ChangeCounters counters_;
+    std::optional<NodeReader> reader_;
+    std::optional<std::uint64_t> cookie_;  // of what the reader has read: an inode number can be another's by now
+};
+
 struct ReaderOptions {
     std::string cni_results{default_cni_results};
     // Change counters as of now; read before and after the dump. Default: all zero.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/sources.hpp"
 
+#include <fmt/format.h>
+
 #include <memory>
 #include <utility>
 
@@ -95,9 +97,7 @@ std::function<bool()> watch_addresses() {
     return [watch] { return watch->changed(); };
 }
 
-}  // namespace
-
-NodeSources native_sources(const std::filesystem::path& cni_results) {
+NodeSources all_sources(const std::filesystem::path& cni_results, std::function<bool()> routes_changed) {
     using Known = std::optional<std::uint64_t>;
     return {
         .legacy_ipv4 = [](Known known) { return read_legacy_tables_if_new(Family::ipv4, known); },
@@ -107,9 +107,30 @@ NodeSources native_sources(const std::filesystem::path& cni_results) {
         .ipset = [](Known known) { return if_new(read_ipsets(kube_set_prefix), known); },
         .routes = [](Known known) { return if_new(read_local_addresses(), known); },
         .cni = [cni_results](Known known) { return read_cni_cache_if_new(cni_results, known); },
-        .routes_changed = watch_addresses(),
+        .routes_changed = std::move(routes_changed),
         .cni_files_time = [cni_results] { return cni_folder_time(cni_results); },
     };
 }  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks): the functions own what they hold
+
+}  // namespace
+
+NodeSources native_sources(const std::filesystem::path& cni_results) {
+    return all_sources(cni_results, watch_addresses());
+}
+
+NodeSources visited_sources(const std::filesystem::path& cni_results) {
+    return all_sources(cni_results, [] { return true; });
+}
+
+std::filesystem::path cni_results_of(std::optional<pid_t> pid) {
+    if (pid) {
+        auto own = std::filesystem::path(fmt::format("/proc/{}/root{}", *pid, default_cni_results));
+        std::error_code error;
+        if (std::filesystem::is_directory(own, error)) {
+            return own;
+        }
+    }
+    return default_cni_results;
+}
 
 }  // namespace hptrace

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -37,8 +39,14 @@ struct NodeSources {
 // The node's own. The network namespace of the calling thread is listened to from now on; the functions must be called
 // by a thread that is in it. Nothing is asked of a subsystem that is not present.
 NodeSources native_sources(const std::filesystem::path& cni_results);
+// The same for a namespace that is entered for each reading and left again. Nothing of it is listened to or kept open:
+// a socket would keep it alive.
+NodeSources visited_sources(const std::filesystem::path& cni_results);
 
 // Where libcni keeps its cache.
 constexpr std::string_view default_cni_results = "/var/lib/cni/results";
+// The same on the node that a process belongs to: in the process's own root, if there is such a folder (kind's nodes
+// are containers), else this one's.
+std::filesystem::path cni_results_of(std::optional<pid_t> pid);
 
 }  // namespace hptrace

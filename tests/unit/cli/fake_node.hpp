@@ -20,6 +20,7 @@ struct FakeNode {
     std::uint32_t tracked = 7;
     bool watched = true;
     bool announced = false;  // until it is read
+    bool kept_fresh = true;
     std::uint64_t now = 10 * second;
     std::uint64_t read_takes = millisecond;
     bool changes_while_read = false;
@@ -46,7 +47,7 @@ struct FakeNode {
                                      return read;
                                  },
                              .changes = [this] { return changes; },
-                             .announced = [this] { return announced; },
+                             .announced = kept_fresh ? [this] { return announced; } : std::function<bool()>(),
                              .tracked = [this] { return tracked; },
                              .boot_ns = [this] { return now; }});
     }

@@ -325,3 +325,29 @@ TEST_CASE("a finding says when the state it was judged by was read") {
     CHECK(finding.state_boot_ns == history.newest().boot_ns);
     CHECK(history.newest().boot_ns > made.boot_ns);
 }
+
+TEST_CASE("a state that is not kept fresh is read for what is judged by it, and for nothing else") {
+    FakeNode node;
+    node.kept_fresh = false;
+    auto history = node.history();
+    LiveJudge judge(history);
+    CHECK(judged(judge, node.served()).verdict == Verdict::ok);
+    CHECK(node.reads == 1);
+    node.change(HPTRACE_SOURCE_NFTABLES);
+    node.now += 100 * second;
+    CHECK(turn(judge).empty());
+    CHECK(node.reads == 1);
+    // It may be hours old: what led to an endpoint then can be a hijack now.
+    node.content.services[0].endpoints.clear();
+    auto taken = node.taken();
+    judge.take(taken);
+    auto findings = turn(judge);
+    REQUIRE(findings.size() == 1);
+    CHECK(node.reads == 2);
+    node.change(HPTRACE_SOURCE_IPVS);
+    node.now += 100 * second;
+    judge.take(node.served());
+    CHECK(turn(judge).size() == 1);
+    CHECK(node.reads == 3);
+    CHECK(judge.idle());
+}

@@ -83,6 +83,15 @@ TEST_CASE("every option of trace is understood") {
     CHECK(options.command == std::vector<std::string>{"mysql", "-h", "10.96.0.10", "--json"});
 }
 
+TEST_CASE("all namespaces are traced, one is audited") {
+    CHECK_FALSE(parsed<TraceOptions>({}).all_netns);
+    CHECK_FALSE(parsed<TraceOptions>({"--netns", "1"}).all_netns);
+    const auto all = parsed<TraceOptions>({"--netns", "all"});
+    CHECK(all.all_netns);
+    CHECK(all.netns.empty());
+    CHECK_FALSE(parsed<TraceOptions>({"--netns", "./all"}).all_netns);
+}
+
 TEST_CASE("audit and doctor have their own options") {
     const auto audit = parsed<AuditOptions>({"audit", "--json", "--strict", "-p", "80", "-6"});
     CHECK(audit.json);
@@ -147,6 +156,7 @@ TEST_CASE("bad input is one line that names it") {
              {{"--"}, "COMMAND"},
              {{"audit", "--", "true"}, "audit"},
              {{"audit", "--source", "10.0.0.1"}, "--source"},
+             {{"audit", "--netns", "all"}, "--netns"},
              {{"doctor", "--port", "1"}, "--port"},
              {{"--existing", "--", "true"}, "--existing"},
          }) {

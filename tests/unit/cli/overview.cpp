@@ -39,24 +39,24 @@ TEST_CASE("the first line counts what the filter leaves") {
 
 TEST_CASE("nothing to see is said, with why") {
     auto state = ipvs_node(Backend::iptables_nft);
-    CHECK(remarks(state, port(3306)).empty());
-    const auto elsewhere = remarks(state, port(6379));
+    CHECK(nothing_to_see(state, port(3306)).empty());
+    const auto elsewhere = nothing_to_see(state, port(6379));
     REQUIRE(elsewhere.size() == 2);
     CHECK(elsewhere[1].starts_with("no HostPort rule for 6379 here."));
     state.services.clear();
     state.netns = 4026531840;
-    CHECK(remarks(state, port(3306)).at(0).starts_with("no Services in this network namespace"));
+    CHECK(nothing_to_see(state, port(3306)).at(0).starts_with("no Services in this network namespace"));
     state.netns = 0;
-    CHECK(remarks(state, port(3306)).at(0).starts_with("no Services in the dump"));
+    CHECK(nothing_to_see(state, port(3306)).at(0).starts_with("no Services in the dump"));
     // Not if it may only be unread.
     state.sources["nf_tables"] = {SourceState::unreadable, "no"};
-    CHECK(remarks(state, port(3306)).empty());
+    CHECK(nothing_to_see(state, port(3306)).empty());
 }
 
 TEST_CASE("what was not understood is shown, not all of it") {
     auto state = ipvs_node(Backend::iptables_nft);
     state.unread_rules.assign(20, {Backend::iptables_nft, Family::ipv4, "KUBE-SERVICES", "-m bpf"});
-    const auto lines = remarks(state, {});
+    const auto lines = not_understood(state);
     CHECK(lines.size() == 6);
     CHECK(lines[0].find("KUBE-SERVICES") != std::string::npos);
     CHECK(lines[5].find("15 more") != std::string::npos);
@@ -74,4 +74,23 @@ TEST_CASE("names and kinds decide nothing: a state without them is complete") {
     CHECK(unread_sources(state) == std::vector<std::string>{"cni (Permission denied)", "ipset (Permission denied)"});
     state.sources["ip_vs"] = {SourceState::unreadable, ""};
     CHECK_FALSE(is_complete(state));
+}
+
+TEST_CASE("where there are no Services nothing is proven") {
+    auto state = ipvs_node(Backend::iptables_nft);
+    CHECK(can_be_clean(state));
+    state.sources["nf_tables"] = {SourceState::unreadable, ""};
+    CHECK_FALSE(can_be_clean(state));
+    state.sources.clear();
+    state.services.clear();
+    CHECK(is_complete(state));
+    CHECK_FALSE(can_be_clean(state));
+}
+
+TEST_CASE("a namespace that could not be entered is not read, and that decides") {
+    NodeState state;
+    state.sources.emplace(netns_source, SourceStatus{SourceState::unreadable, "gone"});
+    CHECK_FALSE(is_complete(state));
+    CHECK(unread_sources(state) == std::vector<std::string>{"network namespace (gone)"});
+    CHECK(nothing_to_see(state, {}).empty());
 }

@@ -63,3 +63,24 @@ TEST_CASE("neighbours that differ in what does not matter agree") {
     const auto ok = connection("10.96.0.10:3306", "10.224.0.224:3306");
     CHECK(judge_between(ok, &before, &after).verdict == Verdict::ok);
 }
+
+TEST_CASE("what could not be read on one side is unknown, not unsettled") {
+    const auto taken = indexed(ipvs_node(Backend::iptables_nft));
+    NodeState gone;
+    gone.sources.emplace(netns_source, SourceStatus{SourceState::unreadable, "gone"});
+    gone.index();
+    for (const auto& finding : {judge_between(hijack, &taken, &gone), judge_between(hijack, &gone, &taken),
+                                judge_between(hijack, &gone, &gone), judge_between(hijack, nullptr, &gone)}) {
+        CHECK(finding.verdict == Verdict::unknown);
+        CHECK(finding.reason == "network namespace could not be read: gone");
+    }
+    auto served = connection("10.96.0.10:3306", "10.224.0.224:3306");
+    served.mechanism = Mechanism::ip_vs;
+    CHECK(judge_between(served, nullptr, &gone).verdict == Verdict::unknown);
+    // Elsewhere the same holds for one source.
+    auto blind = ipvs_node(Backend::iptables_nft);
+    blind.services.clear();
+    blind.sources["ip_vs"] = {SourceState::unreadable, "no"};
+    blind.index();
+    CHECK(judge_between(hijack, &taken, &blind).verdict == Verdict::unknown);
+}

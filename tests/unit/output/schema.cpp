@@ -172,6 +172,30 @@ TEST_CASE("of a dump no namespace is invented") {
     }
 }
 
+TEST_CASE("of all namespaces each finding says its own, and what is of all says none") {
+    const Paper paper;
+    Writer writer(paper.fd());
+    const auto output = make_json_output(writer, {.node = "node-2", .netns = 0, .clock_offset = fixed_offset});
+    auto predicted = conflict(ipvs_node(Backend::iptables_nft));
+    predicted.netns = 8;
+    output->conflict(predicted);
+    auto shown = hijack();
+    shown.connection.netns = 8;
+    output->connection(shown);
+    output->lost({"ring_buffer", 5});
+    output->gap({1, 2, "nf_nat was reloaded"});
+    output->summary({});
+    const Schema schema;
+    const auto lines = paper.lines();
+    REQUIRE(lines.size() == 5);
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+        const auto line = json::parse(lines[i]);
+        INFO(lines[i]);
+        CHECK(schema.problem(line) == "");
+        CHECK(line.value("netns", 0) == (i < 2 ? 8 : 0));
+    }
+}
+
 TEST_CASE("the schema refuses what is not in it") {
     const Schema schema;
     auto lost = json{{"type", "lost"}, {"schema", 1}, {"netns", 1}, {"count", 1}, {"where", "ring_buffer"}};

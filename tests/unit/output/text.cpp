@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cstdlib>
 #include <ctime>
@@ -16,10 +17,10 @@ struct Terminal {
     Writer writer{paper.fd()};
     std::unique_ptr<Output> output;
 
-    explicit Terminal(bool colour = false) {
+    explicit Terminal(bool colour = false, std::uint32_t netns = 0) {
         ::setenv("TZ", "UTC", 1);
         ::tzset();
-        output = make_text_output(writer, {.colour = colour, .clock_offset = fixed_offset});
+        output = make_text_output(writer, {.colour = colour, .netns = netns, .clock_offset = fixed_offset});
     }
 };
 
@@ -133,6 +134,35 @@ TEST_CASE("each conflict has its own number and is explained once") {
     CHECK(count("  #1\n") == 2);
     CHECK(count("  #2\n") == 2);
     CHECK(count("  fix ") == 2);
+}
+
+TEST_CASE("the same conflict in another namespace is another one, and said to be there") {
+    Terminal terminal(false, 7);
+    auto here = hijack();
+    here.connection.netns = 7;
+    auto there = here;
+    there.connection.netns = 8;
+    auto plain = finding(connection("192.168.0.2:3306", "10.224.0.222:3306"), ipvs_node(Backend::iptables_nft));
+    plain.connection.netns = 8;
+    terminal.output->begin({.node = "node-2", .netns = 7, .ports = {}, .unread_sources = {}});
+    terminal.output->begin({.node = "node-2", .netns = 8, .ports = {}, .unread_sources = {}});
+    auto predicted = conflict(ipvs_node(Backend::iptables_nft));
+    predicted.netns = 8;
+    terminal.output->conflict(predicted);
+    for (const auto& shown : {here, there, here, there, plain}) {
+        terminal.output->connection(shown);
+    }
+    const auto lines = terminal.paper.lines();
+    CHECK(lines.at(0).starts_with("node-2: "));
+    CHECK(lines.at(1).starts_with("node-2, network namespace 8: "));
+    CHECK(lines.at(2).starts_with("CONFLICT #1"));
+    const auto ends = [&lines](const std::string& end) {
+        return std::ranges::count_if(lines, [&end](const std::string& line) { return line.ends_with(end); });
+    };
+    CHECK(ends("  #1 netns 8") == 2);
+    CHECK(ends("  #2") == 2);
+    CHECK(ends("  netns 8") == 1);
+    CHECK(ends("(iptables-nft)") == 2);  // explained in each
 }
 
 TEST_CASE("alarms without a HostPort rule are explained too") {

@@ -3,13 +3,19 @@
 #pragma once
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdlib>
 #include <future>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <utility>
+
+#include "state/netns.hpp"
 
 // A shell command in the namespace of the calling thread.
 inline void run(const std::string& command) {
@@ -31,3 +37,29 @@ auto in_fresh_netns(Function function) {
                       })
         .get();
 }
+
+// A network namespace that is mounted where `ip netns` has them, and that no process is in.
+class NamedNetns {
+public:
+    NamedNetns() { run("ip netns add " + name_); }
+    NamedNetns(const NamedNetns&) = delete;
+    NamedNetns& operator=(const NamedNetns&) = delete;
+    NamedNetns(NamedNetns&&) = delete;
+    NamedNetns& operator=(NamedNetns&&) = delete;
+    ~NamedNetns() { remove(); }
+
+    void remove() {
+        if (!std::exchange(name_, {}).empty()) {
+            static_cast<void>(std::system(("ip netns del " + path_.substr(prefix.size())).c_str()));
+        }
+    }
+    void run_inside(const std::string& command) const { run("ip netns exec " + name_ + " sh -c '" + command + "'"); }
+    [[nodiscard]] const std::string& path() const { return path_; }
+    [[nodiscard]] std::uint32_t inode() const { return hptrace::netns_inode(path_).value(); }
+
+private:
+    static constexpr std::string_view prefix = "/run/netns/";
+
+    std::string name_ = "hptrace-test-" + std::to_string(::getpid());
+    std::string path_ = std::string(prefix) + name_;
+};

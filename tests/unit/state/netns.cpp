@@ -5,8 +5,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <filesystem>
+#include <functional>
+#include <sstream>
 #include <utility>
 
 #include "base/fd.hpp"
@@ -63,4 +66,57 @@ TEST_CASE("what is no network namespace is refused in one line", "[netns]") {
         CHECK_FALSE(netns_inode(name));
         CHECK(current_netns_inode().value() == outside);
     }
+}
+
+TEST_CASE("namespaces are found by processes and by mounts") {
+    const auto own = current_netns_inode().value();
+    const auto places = list_netns();
+    CHECK(std::ranges::is_sorted(places, std::ranges::less_equal(), &NetnsPlace::inode));
+    const auto found = find_netns(own);
+    REQUIRE(found);
+    CHECK(found->pid);
+    CHECK(netns_inode(found->path) == own);
+
+    const NamedNetns named;
+    const auto mounted = find_netns(named.inode());
+    REQUIRE(mounted);
+    CHECK(mounted->path == named.path());
+    CHECK_FALSE(mounted->pid);
+    {
+        const auto guard = NetnsGuard::enter(*mounted);
+        REQUIRE(guard);
+        CHECK(current_netns_inode() == named.inode());
+    }
+    CHECK(current_netns_inode() == own);
+}
+
+TEST_CASE("a place that leads to another namespace by now is not entered") {
+    const auto own = current_netns_inode().value();
+    const NamedNetns named;
+    const auto guard = NetnsGuard::enter(NetnsPlace{.inode = own + 1, .path = named.path(), .pid = {}});
+    REQUIRE_FALSE(guard);
+    CHECK(guard.error().code == ENOENT);
+    CHECK(current_netns_inode() == own);
+    const auto nowhere = find_netns(1);
+    REQUIRE_FALSE(nowhere);
+    CHECK(describe(nowhere.error()).contains("network namespace 1:"));
+}
+
+TEST_CASE("mounted namespaces are read from mountinfo") {
+    std::istringstream mountinfo(
+        "22 27 0:20 / /proc rw,nosuid shared:12 - proc proc rw\n"
+        "530 25 0:4 net:[4026532567] /run/netns/blue shared:290 - nsfs nsfs rw\n"
+        "531 25 0:4 net:[4026532568] /run/docker/netns/with\\040blank\\134 rw - nsfs nsfs rw\n"
+        "532 25 0:4 mnt:[4026532569] /run/snapd/ns/x.mnt rw - nsfs nsfs rw\n"
+        "533 25 0:4 net:[99999999999] /run/netns/large rw - nsfs nsfs rw\n"
+        "534 25 0:4 net:[] /run/netns/none rw - nsfs nsfs rw\n"
+        "535 25 0:5 net:[4026532570] /somewhere rw - ext4 /dev/sda rw\n"
+        "short\n"
+        "\n");
+    const auto places = parse_netns_mounts(mountinfo);
+    REQUIRE(places.size() == 2);
+    CHECK(places[0].inode == 4026532567);
+    CHECK(places[0].path == "/run/netns/blue");
+    CHECK(places[1].path == "/run/docker/netns/with blank\\");
+    CHECK_FALSE(places[1].pid);
 }

@@ -11,6 +11,7 @@
 
 #include "fresh_netns.hpp"
 #include "state/netns.hpp"
+#include "state/sources.hpp"
 
 using namespace hptrace;
 
@@ -135,4 +136,35 @@ TEST_CASE("a state read during a change is read again, and said to be inconsiste
 
     const auto under_way = read_with([&] { return counters(1, 0); });
     CHECK_FALSE(under_way.consistent());
+}
+
+TEST_CASE("another namespace is visited for each reading, and may go away") {
+    const auto own = current_netns_inode().value();
+    NamedNetns named;
+    const auto inode = named.inode();
+    NetnsVisitor visitor(inode, {.now = {}});
+    CHECK(visitor.read().state->local_addresses.empty());
+    named.run_inside("ip link set lo up && ip address add 10.96.0.10 dev lo");
+    const auto first = visitor.read().state;
+    CHECK(first->netns == inode);
+    CHECK(first->find_local(parse_address("10.96.0.10").value()) != nullptr);
+    CHECK(visitor.read().state == first);  // nothing is different
+    named.run_inside("ip address del 10.96.0.10/32 dev lo");
+    CHECK(visitor.read().state->find_local(parse_address("10.96.0.10").value()) == nullptr);
+    CHECK(current_netns_inode() == own);
+
+    named.remove();
+    const auto gone = visitor.read();
+    CHECK(gone.state->netns == inode);
+    REQUIRE(gone.state->sources.size() == 1);
+    CHECK(gone.state->sources.at(std::string(netns_source)).state == SourceState::unreadable);
+    CHECK_FALSE(gone.watched);
+    CHECK(current_netns_inode() == own);
+}
+
+TEST_CASE("a node that is a process has its own CNI cache") {
+    CHECK(cni_results_of({}) == default_cni_results);
+    CHECK(cni_results_of(4194305) == default_cni_results);  // no such process
+    const bool here = std::filesystem::is_directory(default_cni_results);
+    CHECK(cni_results_of(::getpid()).native().starts_with("/proc/") == here);
 }

@@ -22,10 +22,12 @@ SERVICE_CIDR = {4: "10.96.0.0/16", 6: "fd00:10:96::/112"}
 
 
 class Cluster:
-    """Builds the namespaces, cables, routes and servers; `node`: a namespace to use as the node (default: a new one)."""
+    """Builds the namespaces, cables, routes and servers; `node`: a namespace to use as the node (default: a new one).
+    prefix: of the namespaces' and the servers' names, for a second cluster with the same addresses; two letters at most."""
 
-    def __init__(self, node=None):
+    def __init__(self, node=None, prefix=""):
         self._made = []
+        self._prefix = prefix
         self.node = node or self._create("node")
         lan = self._create("lan")
         self.node_1 = self._create("node-1")
@@ -48,10 +50,8 @@ class Cluster:
         self.outside.ip(f"route add {SERVICE_CIDR[4]} via {NODE[4]}\nroute add {SERVICE_CIDR[6]} via {NODE[6]}\n")
 
         self.servers = NameServers()
-        self.servers.add(self.mysql_a, "mysql-a", 3306)
-        self.servers.add(self.mysql_b, "mysql-b", 3306)
-        self.servers.add(self.mysql_c, "mysql-c", 3306)
-        self.servers.add(self.redis, "redis", 6379)
+        for server, port in ((self.mysql_a, 3306), (self.mysql_b, 3306), (self.mysql_c, 3306), (self.redis, 6379)):
+            self.servers.add(server, server.name, port)
 
     def close(self):
         self.servers.close()
@@ -59,7 +59,7 @@ class Cluster:
             namespace.delete()
 
     def _create(self, name):
-        namespace = Namespace.create(name)
+        namespace = Namespace.create(self._prefix + name)
         self._made.append(namespace)
         return namespace
 
@@ -86,4 +86,3 @@ class Cluster:
             pod.ip("link set lo up\nlink set eth0 up\n"
                    f"address add {address[4]}/24 dev eth0\naddress add {address[6]}/64 dev eth0 nodad\n"
                    f"route add default via {gateway}\nroute add default via {gateway6}\n")
-

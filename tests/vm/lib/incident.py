@@ -34,10 +34,11 @@ ROWS = (Row("same-table", ""),
 
 
 class Incident:
-    """The cluster of one row. kube_backend: the iptables flavour ("legacy", "nft") of kube-proxy's rules."""
+    """The cluster of one row. kube_backend: the iptables flavour ("legacy", "nft") of kube-proxy's rules. prefix: of all
+    names, Cluster's and those of pods."""
 
-    def __init__(self, row, kube_backend, node=None, services=(MYSQL, OTHER)):
-        self.cluster = Cluster(node)
+    def __init__(self, row, kube_backend, node=None, services=(MYSQL, OTHER), prefix=""):
+        self.cluster = Cluster(node, prefix)
         other = {"legacy": "nft", "nft": "legacy"}[kube_backend]
         self.portmap_backend = other if row.other_backend else kube_backend
         proxy = KubeProxy(self.cluster.node, kube_backend, services)
@@ -47,9 +48,9 @@ class Incident:
             proxy.start_kube_proxy()
         # Two pods, because ip6tables-legacy 1.8.9 takes `-C` of any --dport for a match: portmap would leave out the
         # second port of one pod. It also shows that the right pod is named.
-        self.mysql_b = Pod(self.cluster.mysql_b, "mysql-b-0", MYSQL_B, "containerd")
-        self.mysql_c = Pod(self.cluster.mysql_c, "mysql-c-0", MYSQL_C, "cri-o")
-        self.app = Pod(self.cluster.client, "app-1", CLIENT)
+        self.mysql_b = Pod(self.cluster.mysql_b, f"{prefix}mysql-b-0", MYSQL_B, "containerd")
+        self.mysql_c = Pod(self.cluster.mysql_c, f"{prefix}mysql-c-0", MYSQL_C, "cri-o")
+        self.app = Pod(self.cluster.client, f"{prefix}app-1", CLIENT)
         self.app.write_cache()
         self.portmaps = [
             Portmap(self.cluster.node, self.portmap_backend, self.mysql_b, [(3306, 3306, "tcp"), (3306, 3306, "udp")]),

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "cli/traced_netns.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "base/clock.hpp"
+#include "cli/overview.hpp"
+#include "state/netns.hpp"
+
+namespace hptrace {
+
+namespace {
+
+template <class Reader>
+StateHistory::Sources sources_of(const std::shared_ptr<Reader>& reader, const ChangeCounters& counters,
+                                 TracedNetns::OnRead on_read) {
+    return {.read =
+                [reader, on_read = std::move(on_read)] {
+                    auto read = reader->read();
+                    on_read(*read.state);
+                    return read;
+                },
+            .changes = counters.now,
+            .announced = {},
+            .tracked = counters.tracked,
+            .boot_ns = boot_clock_ns};
+}
+
+}  // namespace
+
+std::unique_ptr<TracedNetns> TracedNetns::here(const std::filesystem::path& cni_results, const ChangeCounters& counters,
+                                               OnRead on_read) {
+    const auto reader = std::make_shared<NodeReader>(native_sources(cni_results), counters);
+    auto sources = sources_of(reader, counters, std::move(on_read));
+    sources.announced = [reader] { return reader->announced(); };
+    return std::unique_ptr<TracedNetns>(new TracedNetns(std::move(sources)));
+}
+
+std::unique_ptr<TracedNetns> TracedNetns::elsewhere(std::uint32_t inode, const ChangeCounters& counters,
+                                                    OnRead on_read) {
+    const auto reader = std::make_shared<NetnsVisitor>(inode, counters);
+    return std::unique_ptr<TracedNetns>(new TracedNetns(sources_of(reader, counters, std::move(on_read))));
+}
+
+bool TracedNetns::gone() {
+    return judge_.idle() && !history_.empty() && history_.newest().state->sources.contains(std::string(netns_source));
+}
+
+TracedNamespaces::TracedNamespaces(const std::filesystem::path& cni_results, ChangeCounters counters,
+                                   TracedNetns::OnRead on_read)
+    : counters_(std::move(counters)),
+      on_read_(std::move(on_read)),
+      inode_(current_netns_inode().value_or(0)),
+      here_(TracedNetns::here(cni_results, counters_, on_read_)) {}
+
+TracedNetns& TracedNamespaces::of(std::uint32_t inode) {
+    if (inode == inode_) {
+        return *here_;
+    }
+    auto& netns = elsewhere_[inode];
+    if (!netns) {
+        netns = TracedNetns::elsewhere(inode, counters_, on_read_);
+    }
+    return *netns;
+}
+
+void TracedNamespaces::judge(const LiveJudge::Sink& sink) {
+    here_->judge().judge(sink);
+    for (auto& [inode, netns] : elsewhere_) {
+        netns->judge().judge(sink);
+    }
+    forgotten_ += std::erase_if(elsewhere_, [](const auto& entry) { return entry.second->gone(); });
+}
+
+void TracedNamespaces::finish(const LiveJudge::Sink& sink) {
+    here_->judge().finish(sink);
+    for (auto& [inode, netns] : elsewhere_) {
+        netns->judge().finish(sink);
+    }
+}
+
+TracedNamespaces::Unread TracedNamespaces::unread() {
+    const auto& here = *here_->history().newest().state;
+    Unread unread{.sources = unread_sources(here), .rules = here.unread_rules.size()};
+    for (auto& [inode, netns] : elsewhere_) {
+        if (netns->history().empty()) {
+            continue;
+        }
+        const auto& state = *netns->history().newest().state;
+        for (const auto& source : unread_sources(state)) {
+            unread.sources.push_back(fmt::format("netns {}: {}", inode, source));
+        }
+        unread.rules += state.unread_rules.size();
+    }
+    if (forgotten_ > 0) {
+        unread.sources.push_back(fmt::format("{} network namespace{} gone", forgotten_, forgotten_ == 1 ? "" : "s"));
+    }
+    return unread;
+}
+
+}  // namespace hptrace

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cli/live_judge.hpp"
+#include "cli/state_history.hpp"
+#include "state/reader.hpp"
+
+namespace hptrace {
+
+// One network namespace whose connections are traced: its state, read again and again, and what judges by it.
+class TracedNetns {
+public:
+    // Gets to see everything that is read.
+    using OnRead = std::function<void(const NodeState&)>;
+
+    // The one the calling thread is in. All calls must be made by a thread that is in it.
+    static std::unique_ptr<TracedNetns> here(const std::filesystem::path& cni_results, const ChangeCounters& counters,
+                                             OnRead on_read);
+    // Another one. Its state is read only when a connection made in it needs that.
+    static std::unique_ptr<TracedNetns> elsewhere(std::uint32_t inode, const ChangeCounters& counters, OnRead on_read);
+
+    [[nodiscard]] StateHistory& history() { return history_; }
+    [[nodiscard]] LiveJudge& judge() { return judge_; }
+    // It could not be entered when it was last tried, and nothing waits for the next try.
+    [[nodiscard]] bool gone();
+    // True the first time: it is to be told what this namespace is like.
+    [[nodiscard]] bool introduce() { return !std::exchange(introduced_, true); }
+
+private:
+    explicit TracedNetns(StateHistory::Sources sources) : history_(std::move(sources)), judge_(history_) {}
+
+    StateHistory history_;
+    LiveJudge judge_;
+    bool introduced_ = false;
+};
+
+// The namespace hptrace is in, and any other one that a connection is made in.
+class TracedNamespaces {
+public:
+    TracedNamespaces(const std::filesystem::path& cni_results, ChangeCounters counters, TracedNetns::OnRead on_read);
+
+    [[nodiscard]] TracedNetns& here() { return *here_; }
+    [[nodiscard]] TracedNetns& of(std::uint32_t inode);
+    // LiveJudge's, of each of them; the order of decisions is kept within a namespace. Those that are gone are
+    // forgotten: their inode number can be another's from then on.
+    void judge(const LiveJudge::Sink& sink);
+    void finish(const LiveJudge::Sink& sink);
+
+    // What is not read of those that were: sources, with why, and the number of rules.
+    struct Unread {
+        std::vector<std::string> sources;
+        std::size_t rules = 0;
+    };
+    [[nodiscard]] Unread unread();
+
+private:
+    ChangeCounters counters_;
+    TracedNetns::OnRead on_read_;
+    std::uint32_t inode_;
+    std::unique_ptr<TracedNetns> here_;
+    std::map<std::uint32_t, std::unique_ptr<TracedNetns>> elsewhere_;  // by inode number
+    std::size_t forgotten_ = 0;
+};
+
+}  // namespace hptrace
