@@ -5,27 +5,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
-#include <memory>
+
+#include "base/number.hpp"
 
 namespace hptrace {
-
-namespace {
-
-template <class T>
-std::optional<T> parse_number(std::string_view text, unsigned max) {
-    unsigned value = 0;
-    const auto* begin = std::to_address(text.begin());
-    const auto* end = std::to_address(text.end());
-    const auto [rest, error] = std::from_chars(begin, end, value);
-    if (error != std::errc{} || rest != end || text.empty() || value > max) {
-        return std::nullopt;
-    }
-    return static_cast<T>(value);
-}
-
-}  // namespace
 
 int to_af(Family family) {
     return family == Family::ipv4 ? AF_INET : AF_INET6;
@@ -140,8 +124,8 @@ std::optional<Prefix> parse_prefix(std::string_view text) {
     if (slash == std::string_view::npos) {
         return Prefix{*address, static_cast<std::uint8_t>(bits)};
     }
-    const auto length = parse_number<std::uint8_t>(text.substr(slash + 1), bits);
-    if (!length) {
+    const auto length = parse_number<std::uint8_t>(text.substr(slash + 1));
+    if (!length || *length > bits) {
         return std::nullopt;
     }
     return Prefix{*address, *length};
@@ -167,7 +151,7 @@ std::optional<Endpoint> parse_endpoint(std::string_view text) {
         host = host.substr(1, host.size() - 2);
     }
     const auto ip = parse_address(host);
-    const auto port = parse_number<std::uint16_t>(text.substr(colon + 1), 65535);
+    const auto port = parse_number<std::uint16_t>(text.substr(colon + 1));
     if (!ip || !port || bracketed != (ip->family == Family::ipv6)) {
         return std::nullopt;
     }

@@ -5,8 +5,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
-#include <memory>
+
+#include "base/number.hpp"
 
 namespace hptrace {
 
@@ -39,18 +39,6 @@ ok, other, unknown, unsettled.
 Exit status: 3 a hijack (or a stale or foreign rewrite of a Service) was seen; 4 none was seen, but records were lost,
 something could not be read, or there are no Services in this network namespace; 0 none; 2 usage; 1 anything else.
 )";
-
-template <class T>
-std::optional<T> parse_number(std::string_view text) {
-    T value{};
-    const auto* begin = std::to_address(text.begin());
-    const auto* end = std::to_address(text.end());
-    const auto [rest, error] = std::from_chars(begin, end, value);
-    if (error != std::errc{} || rest != end || text.empty()) {
-        return std::nullopt;
-    }
-    return value;
-}
 
 std::vector<std::string_view> split(std::string_view text) {
     std::vector<std::string_view> parts;

@@ -7,7 +7,6 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 
-#include <charconv>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -16,6 +15,7 @@
 #include <utility>
 
 #include "base/clock.hpp"
+#include "base/number.hpp"
 #include "state/netns.hpp"
 #include "state/presence.hpp"
 #include "state/reader.hpp"
@@ -80,19 +80,12 @@ std::string next_value(std::istream& words, std::string_view key) {
     return {};
 }
 
-std::optional<std::uint16_t> parse_u16(std::string_view text, int base = 10) {
-    std::uint16_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-    return error == std::errc{} && end == text.data() + text.size() && !text.empty() ? std::optional(value)
-                                                                                     : std::nullopt;
-}
-
 // "src=… dst=… sport=… dport=…"
 std::optional<std::pair<Endpoint, Endpoint>> parse_tuple(std::istream& words) {
     const auto source = parse_address(next_value(words, "src"));
     const auto destination = parse_address(next_value(words, "dst"));
-    const auto source_port = parse_u16(next_value(words, "sport"));
-    const auto destination_port = parse_u16(next_value(words, "dport"));
+    const auto source_port = parse_number<std::uint16_t>(next_value(words, "sport"));
+    const auto destination_port = parse_number<std::uint16_t>(next_value(words, "dport"));
     if (!source || !destination || !source_port || !destination_port) {
         return std::nullopt;
     }
@@ -121,7 +114,7 @@ Result<std::optional<ConntrackEntry>> parse_conntrack_line(const std::string& li
         return failure("unexpected line in nf_conntrack");
     }
     return ConntrackEntry{.protocol = *protocol,
-                          .zone = parse_u16(next_value(words, "zone")).value_or(0),
+                          .zone = parse_number<std::uint16_t>(next_value(words, "zone")).value_or(0),
                           .original_source = original->first,
                           .original_destination = original->second,
                           .reply_source = reply->first,
@@ -134,14 +127,13 @@ std::optional<Address> parse_ipvs_address(std::string_view text) {
     if (text.size() != 8 || text.contains(':')) {
         return parse_address(text);
     }
-    std::uint32_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 16);
-    if (error != std::errc{} || end != text.data() + text.size()) {
+    auto value = parse_number<std::uint32_t>(text, 16);
+    if (!value) {
         return std::nullopt;
     }
     Address address{.family = Family::ipv4};
-    for (int i = 3; i >= 0; --i, value >>= 8U) {
-        address.bytes.at(static_cast<std::size_t>(i)) = static_cast<std::uint8_t>(value & 0xffU);
+    for (int i = 3; i >= 0; --i, *value >>= 8U) {
+        address.bytes.at(static_cast<std::size_t>(i)) = static_cast<std::uint8_t>(*value & 0xffU);
     }
     return address;
 }
@@ -229,8 +221,8 @@ Result<IpvsConnections> parse_ipvs_connections(std::istream& text) {
         words >> protocol_name >> client_ip >> client_port >> virtual_ip >> virtual_port;
         const auto client = parse_ipvs_address(client_ip);
         const auto virtual_address = parse_ipvs_address(virtual_ip);
-        const auto from = parse_u16(client_port, 16);
-        const auto to = parse_u16(virtual_port, 16);
+        const auto from = parse_number<std::uint16_t>(client_port, 16);
+        const auto to = parse_number<std::uint16_t>(virtual_port, 16);
         if (!client || !virtual_address || !from || !to) {
             return failure("unexpected line in ip_vs_conn");
         }

@@ -10,13 +10,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <map>
 #include <sstream>
 #include <utility>
+
+#include "base/number.hpp"
 
 namespace hptrace {
 
@@ -66,13 +67,6 @@ Result<Fd> open_netns(std::string_view netns) {
     return file;
 }
 
-template <class T>
-std::optional<T> parse_number(std::string_view text) {
-    T value{};
-    const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc{} && rest == text.data() + text.size() ? std::optional(value) : std::nullopt;
-}
-
 // "net:[4026531840]", as the kernel names a namespace (fs/nsfs.c).
 std::optional<std::uint32_t> parse_netns_name(std::string_view name) {
     constexpr std::string_view prefix = "net:[";
@@ -86,12 +80,11 @@ std::optional<std::uint32_t> parse_netns_name(std::string_view name) {
 std::string unescape_mount(std::string_view text) {
     std::string result;
     for (std::size_t i = 0; i < text.size(); ++i) {
-        unsigned code = 0;
         constexpr std::size_t digits = 3;
-        const auto octal = text.substr(std::min(i + 1, text.size()), digits);
-        if (text[i] == '\\' && octal.size() == digits &&
-            std::from_chars(octal.data(), octal.data() + digits, code, 8).ptr == octal.data() + digits) {
-            result += static_cast<char>(code);
+        const auto octal = text.substr(i + 1, digits);
+        const auto code = parse_number<std::uint8_t>(octal, 8);
+        if (text[i] == '\\' && octal.size() == digits && code) {
+            result += static_cast<char>(*code);
             i += digits;
         } else {
             result += text[i];

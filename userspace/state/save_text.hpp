@@ -2,10 +2,8 @@
 // Pieces of the text that iptables-save, ipvsadm-save and ipset save print.
 #pragma once
 
-#include <charconv>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +11,7 @@
 
 #include "base/address.hpp"
 #include "base/error.hpp"
+#include "base/number.hpp"
 
 namespace hptrace {
 
@@ -40,11 +39,7 @@ std::optional<T> to_number(std::string_view text) {
         text.remove_prefix(2);
         base = 16;
     }
-    T value{};
-    const auto* const begin = std::to_address(text.begin());
-    const auto* const end = std::to_address(text.end());
-    const auto [rest, error] = std::from_chars(begin, end, value, base);
-    return error == std::errc{} && rest == end && !text.empty() ? std::optional(value) : std::nullopt;
+    return parse_number<T>(text, base);
 }
 
 // "80", or "80<separator>90" with the smaller port first.
