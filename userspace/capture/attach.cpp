@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <map>
+#include <numeric>
 #include <span>
 #include <utility>
 
@@ -84,7 +86,9 @@ Object ipvs_object() {
                         .subsystem = "ip_vs",
                         .function = "ip_vs_schedule",
                         .variants = {{ProbeMode::fexit, {{"schedule_fexit", "ip_vs_schedule"}}},
-                                     {ProbeMode::kprobe, {{"conn_new_kprobe", "ip_vs_conn_new"}}}}}}};
+                                     {ProbeMode::kprobe, {{"conn_new_kprobe", "ip_vs_conn_new"}}},
+                                     {ProbeMode::fixed,
+                                      {{"conn_new_fixed", "ip_vs_conn_new"}, {"schedule_fixed", "ip_vs_schedule"}}}}}}};
 }
 
 // Ends are attached before beginnings: an end too many is recognised at once (see ChangeBalance).
@@ -135,13 +139,25 @@ bool is_present(const Probe& probe, const Functions& functions) {
            ::access(("/sys/module/" + probe.subsystem).c_str(), F_OK) == 0;
 }
 
-// Attaches one object of bpf/. What goes together is loaded together, since every load reads the kernel's whole BTF;
-// when that fails each probe is tried alone, so that none is lost for the sake of another.
+bool has_btf(const std::string& module) {
+    return ::access(("/sys/kernel/btf/" + module).c_str(), F_OK) == 0;
+}
+
+}  // namespace
+
+// Attaches one object of bpf/, all of it or what observes one subsystem. What goes together is loaded together, since
+// every load reads the kernel's whole BTF; when that fails each probe is tried alone, so that none is lost for the sake
+// of another.
 class Attacher {
 public:
-    Attacher(const Object& object, const Functions& functions, const SharedMaps& maps, const hptrace_filter& filter)
+    // `subsystem`: empty for all.
+    Attacher(const Object& object, std::string_view subsystem, const Functions& functions, const SharedMaps& maps,
+             const hptrace_filter& filter)
         : object_(object), functions_(functions), maps_(maps), filter_(filter) {
         for (const auto& probe : object.probes) {
+            if (!subsystem.empty() && probe.subsystem != subsystem) {
+                continue;
+            }
             probes_.push_back({.probe = &probe,
                                .status = {.purpose = probe.purpose,
                                           .subsystem = probe.subsystem,
@@ -154,21 +170,21 @@ public:
     }
 
     // Adds to `attached`.
-    void run(ProbeChoice choice, Attached& attached) {
-        for (const auto mode : {ProbeMode::fexit, ProbeMode::kprobe, ProbeMode::confirm}) {
+    void run(ProbeChoice choice, Probes& attached) {
+        for (const auto mode : {ProbeMode::fexit, ProbeMode::kprobe, ProbeMode::confirm, ProbeMode::fixed}) {
             if (allowed(mode, choice)) {
                 try_mode(mode, attached);
             }
         }
         for (auto& [probe, status, refusal] : probes_) {
-            if (probe->purpose == ProbePurpose::decision && status.mode == ProbeMode::none && !attached.refusal) {
-                attached.refusal = std::move(refusal);
+            if (probe->purpose == ProbePurpose::decision && status.mode == ProbeMode::none && !attached.refusal_) {
+                attached.refusal_ = std::move(refusal);
             }
             if (probe->purpose == ProbePurpose::commit &&
                 attached.decision_mode(status.subsystem) == ProbeMode::confirm) {
                 status.mode = ProbeMode::confirm;  // the decision is the commit
             }
-            attached.probes.push_back(std::move(status));
+            attached.statuses_.push_back(std::move(status));
         }
     }
 
@@ -179,7 +195,7 @@ private:
         std::optional<Error> refusal;  // of the best mode
     };
 
-    void try_mode(ProbeMode mode, Attached& attached) {
+    void try_mode(ProbeMode mode, Probes& attached) {
         std::vector<Attempt*> wanted;
         for (auto& attempt : probes_) {
             const auto* variant = attempt.probe->variant(mode);
@@ -188,6 +204,8 @@ private:
             }
             if (const auto* missing = missing_function(*variant)) {
                 refuse(attempt, mode, {fmt::format("the kernel has no function {}", *missing), 0, {}});
+            } else if (mode == ProbeMode::fixed && has_btf(attempt.probe->subsystem)) {
+                continue;  // what CO-RE finds in it, but cannot use, is not where it used to be
             } else if (attempt.probe->purpose != ProbePurpose::commit || decides(wanted)) {
                 wanted.push_back(&attempt);
             }
@@ -219,7 +237,7 @@ private:
         return found == variant.programs.end() ? nullptr : &found->function;
     }
 
-    bool attach(const std::vector<Attempt*>& wanted, ProbeMode mode, Attached& attached) {
+    bool attach(const std::vector<Attempt*>& wanted, ProbeMode mode, Probes& attached) {
         std::vector<std::string> programs;
         for (const auto* attempt : wanted) {
             for (const auto& program : attempt->probe->variant(mode)->programs) {
@@ -236,7 +254,7 @@ private:
         for (auto* attempt : wanted) {
             attempt->status.mode = mode;
         }
-        attached.objects.push_back(*std::move(object));
+        attached.objects_.push_back(*std::move(object));
         return true;
     }
 
@@ -257,6 +275,8 @@ private:
     std::vector<Attempt> probes_;
 };
 
+namespace {
+
 // The subsystem's changes are counted: all of its functions are probed.
 bool counts_changes(const std::vector<ProbeStatus>& probes, std::string_view subsystem) {
     return std::ranges::none_of(probes, [&](const ProbeStatus& probe) {
@@ -264,47 +284,125 @@ bool counts_changes(const std::vector<ProbeStatus>& probes, std::string_view sub
     });
 }
 
-std::uint32_t tracked(const std::vector<ProbeStatus>& probes) {
-    std::uint32_t bits = 0;
-    const auto add = [&](std::string_view subsystem, hptrace_source source) {
-        if (counts_changes(probes, subsystem)) {
-            bits |= 1U << static_cast<unsigned>(source);
-        }
-    };
-    add("x_tables", HPTRACE_SOURCE_XTABLES);
-    add("nf_tables", HPTRACE_SOURCE_NFTABLES);
-    add("ip_vs", HPTRACE_SOURCE_IPVS);
-    return bits;
+constexpr std::array<std::pair<std::string_view, hptrace_source>, 3> counted_sources{
+    {{"x_tables", HPTRACE_SOURCE_XTABLES}, {"nf_tables", HPTRACE_SOURCE_NFTABLES}, {"ip_vs", HPTRACE_SOURCE_IPVS}}};
+
+// While its probes were not attached anything may have changed.
+void count_change(std::string_view subsystem, SharedMaps& maps) {
+    const auto found = std::ranges::find(counted_sources, subsystem, [](const auto& entry) { return entry.first; });
+    if (found != counted_sources.end()) {
+        maps.count_change(found->second);
+    }
 }
 
 }  // namespace
 
-ProbeMode Attached::decision_mode(std::string_view subsystem) const {
-    const auto found = std::ranges::find_if(probes, [&](const ProbeStatus& probe) {
-        return probe.purpose == ProbePurpose::decision && probe.subsystem == subsystem;
-    });
-    return found == probes.end() ? ProbeMode::none : found->mode;
-}
-
-bool Attached::sees_commits() const {
-    return std::ranges::any_of(probes, [](const ProbeStatus& probe) {
-        return probe.purpose == ProbePurpose::commit &&
-               (probe.mode == ProbeMode::fexit || probe.mode == ProbeMode::kprobe);
-    });
-}
-
-Result<Attached> attach_probes(const SharedMaps& maps, const hptrace_filter& filter, ProbeChoice choice) {
+Result<Probes> Probes::attach(const SharedMaps& maps, const hptrace_filter& filter, ProbeChoice choice) {
     const auto objects = all_objects();
     const auto functions = read_functions(objects);
     if (!functions) {
         return std::unexpected(functions.error());
     }
-    Attached attached;
+    Probes probes(filter, choice);
     for (const auto& object : objects) {
-        Attacher(object, *functions, maps, filter).run(choice, attached);
+        Attacher(object, {}, *functions, maps, filter).run(choice, probes);
     }
-    attached.tracked_sources = tracked(attached.probes);
-    return attached;
+    return probes;
+}
+
+bool Probes::concerns(std::string_view module) {
+    const auto objects = all_objects();
+    return std::ranges::any_of(objects, [module](const Object& object) {
+        return std::ranges::find(object.probes, module, &Probe::subsystem) != object.probes.end();
+    });
+}
+
+std::vector<ModuleChange> Probes::differences() const {
+    std::vector<ModuleChange> changes;
+    const auto objects = all_objects();
+    const auto functions = read_functions(objects).value_or(Functions{});
+    for (const auto& object : objects) {
+        for (const auto& probe : object.probes) {
+            const auto status = std::ranges::find(statuses_, probe.function, &ProbeStatus::function);
+            const ModuleChange change{.module = probe.subsystem, .loaded = is_present(probe, functions)};
+            if (status != statuses_.end() && status->present != change.loaded &&
+                std::ranges::find(changes, change) == changes.end()) {
+                changes.push_back(change);
+            }
+        }
+    }
+    return changes;
+}
+
+void Probes::unloaded(std::string_view module, SharedMaps& maps) {
+    for (const auto& object : all_objects()) {
+        for (const auto& probe : object.probes) {
+            if (probe.subsystem != module) {
+                continue;
+            }
+            for (const auto& variant : probe.variants) {
+                for (const auto& program : variant.programs) {
+                    std::ranges::for_each(objects_, [&](BpfObject& attached) { attached.detach(program.name); });
+                }
+            }
+        }
+    }
+    std::erase_if(objects_, [this](const BpfObject& object) {
+        missed_before_ += object.empty() ? object.missed() : 0;
+        return object.empty();
+    });
+    for (auto& status : statuses_) {
+        if (status.subsystem == module) {
+            status.mode = ProbeMode::none;
+            status.present = false;
+            status.why_not_better.clear();
+        }
+    }
+    count_change(module, maps);
+}
+
+Result<void> Probes::loaded(std::string_view module, SharedMaps& maps) {
+    unloaded(module, maps);  // in case that was not announced
+    const auto objects = all_objects();
+    const auto functions = read_functions(objects);
+    if (!functions) {
+        return std::unexpected(functions.error());
+    }
+    std::erase_if(statuses_, [module](const ProbeStatus& status) { return status.subsystem == module; });
+    for (const auto& object : objects) {
+        Attacher(object, module, *functions, maps, filter_).run(choice_, *this);
+    }
+    count_change(module, maps);
+    return {};
+}
+
+ProbeMode Probes::decision_mode(std::string_view subsystem) const {
+    const auto found = std::ranges::find_if(statuses_, [&](const ProbeStatus& probe) {
+        return probe.purpose == ProbePurpose::decision && probe.subsystem == subsystem;
+    });
+    return found == statuses_.end() ? ProbeMode::none : found->mode;
+}
+
+bool Probes::sees_commits() const {
+    return std::ranges::any_of(statuses_, [](const ProbeStatus& probe) {
+        return probe.purpose == ProbePurpose::commit &&
+               (probe.mode == ProbeMode::fexit || probe.mode == ProbeMode::kprobe);
+    });
+}
+
+std::uint32_t Probes::tracked_sources() const {
+    std::uint32_t bits = 0;
+    for (const auto& [subsystem, source] : counted_sources) {
+        if (counts_changes(statuses_, subsystem)) {
+            bits |= 1U << static_cast<unsigned>(source);
+        }
+    }
+    return bits;
+}
+
+std::uint64_t Probes::missed() const {
+    return std::accumulate(objects_.begin(), objects_.end(), missed_before_,
+                           [](std::uint64_t sum, const BpfObject& object) { return sum + object.missed(); });
 }
 
 std::vector<ProbeStatus> untried_probes(const std::string& why) {

@@ -96,9 +96,13 @@ Result<BpfObject> BpfObject::attach(std::span<const std::byte> image, const std:
         if (link == nullptr) {
             return refused("not attached", errno, log);
         }
-        out.links_.emplace_back(link);
+        out.links_.emplace_back(name, link);
     }
     return out;
+}
+
+bool BpfObject::detach(std::string_view program) {
+    return std::erase_if(links_, [program](const auto& link) { return link.first == program; }) > 0;
 }
 
 std::uint64_t BpfObject::missed() const {
@@ -111,7 +115,7 @@ std::uint64_t BpfObject::missed() const {
             total += info.recursion_misses;
         }
     }
-    for (const auto& link : links_) {
+    for (const auto& [name, link] : links_) {
         bpf_link_info info{};
         __u32 size = sizeof(info);
         if (bpf_link_get_info_by_fd(bpf_link__fd(link.get()), &info, &size) == 0 &&

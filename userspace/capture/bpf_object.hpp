@@ -6,6 +6,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.hpp"
@@ -26,6 +28,11 @@ public:
     static Result<BpfObject> attach(std::span<const std::byte> image, const std::vector<std::string>& programs,
                                     const SharedMaps& maps, const hptrace_filter& filter);
 
+    // Detaches one of them; false: it has no such program, or not any more.
+    bool detach(std::string_view program);
+    // Is none of them attached any more?
+    [[nodiscard]] bool empty() const { return links_.empty(); }
+
     // How often the kernel skipped these programs, as far as it counts that (system calls).
     [[nodiscard]] std::uint64_t missed() const;
 
@@ -40,7 +47,8 @@ private:
     BpfObject() = default;
 
     std::unique_ptr<bpf_object, CloseObject> object_;
-    std::vector<std::unique_ptr<bpf_link, DestroyLink>> links_;  // destroyed before the object
+    // By program. Destroyed before the object.
+    std::vector<std::pair<std::string, std::unique_ptr<bpf_link, DestroyLink>>> links_;
 };
 
 }  // namespace hptrace

@@ -16,6 +16,7 @@
 #include "capture/change_balance.hpp"
 #include "capture/libbpf_log.hpp"
 #include "capture/merger.hpp"
+#include "capture/module_watch.hpp"
 #include "capture/obstacles.hpp"
 #include "capture/records.hpp"
 #include "capture/shared_maps.hpp"
@@ -53,17 +54,12 @@ Result<SharedMaps> create_maps() {
 }
 
 // Why nothing at all is traced.
-std::unexpected<Error> nothing_attached(const Attached& attached) {
-    if (!attached.refusal) {
-        return failure("nothing to trace: neither nf_nat nor ip_vs is loaded, so nothing rewrites connections here",
-                       "run it on a Kubernetes node");
-    }
-    auto error = *attached.refusal;
+std::unexpected<Error> nothing_attached(Error refusal) {
     // Lockdown shows as other errors, too: the helper that reads kernel memory does not exist then.
-    if (error.code == EPERM || error.code == EACCES || forbids_reading_memory()) {
-        error.hint = explain_refusal();
+    if (refusal.code == EPERM || refusal.code == EACCES || forbids_reading_memory()) {
+        refusal.hint = explain_refusal();
     }
-    return std::unexpected(std::move(error));
+    return std::unexpected(std::move(refusal));
 }
 
 }  // namespace
@@ -76,6 +72,8 @@ std::string_view to_string(ProbeMode mode) {
             return "kprobe";
         case ProbeMode::confirm:
             return "kprobe at confirm";
+        case ProbeMode::fixed:
+            return "kprobe, no BTF";
         case ProbeMode::none:
             break;
     }
@@ -84,8 +82,11 @@ std::string_view to_string(ProbeMode mode) {
 
 class Capture::Impl {
 public:
-    Impl(SharedMaps maps, Attached attached)
-        : maps_(std::move(maps)), attached_(std::move(attached)), merger_({.sees_commits = attached_.sees_commits()}) {}
+    Impl(SharedMaps maps, Probes probes, ModuleWatch modules)
+        : maps_(std::move(maps)),
+          probes_(std::move(probes)),
+          modules_(std::move(modules)),
+          merger_({.sees_commits = probes_.sees_commits()}) {}
 
     // The ring's callback keeps the address of this object, hence apart from the constructor.
     Result<void> open_ring() {
@@ -143,13 +144,43 @@ public:
         return count;
     }
 
+    Result<std::vector<SubsystemChange>> follow_modules() {
+        const auto looked_before = std::exchange(looked_for_modules_, boot_clock_ns());
+        auto changes = modules_.take();
+        if (!changes && changes.error().code == ENOBUFS) {
+            changes = probes_.differences();
+        }
+        if (!changes) {
+            return std::unexpected(changes.error());
+        }
+        std::vector<SubsystemChange> result;
+        for (const auto& [module, loaded] : *changes) {
+            if (!Probes::concerns(module)) {
+                continue;
+            }
+            if (!loaded) {
+                probes_.unloaded(module, maps_);
+            } else if (auto attached = probes_.loaded(module, maps_); !attached) {
+                return std::unexpected(attached.error());
+            }
+            if (module == "nf_nat" || module == "ip_vs") {
+                result.push_back({.subsystem = module,
+                                  .loaded = loaded,
+                                  .from_boot_ns = looked_before,
+                                  .to_boot_ns = boot_clock_ns()});
+            }
+        }
+        merger_.set_sees_commits(probes_.sees_commits());
+        return result;
+    }
+
     [[nodiscard]] bool handed_over(std::uint64_t boot_ns) const { return merger_.handed_over(boot_ns); }
     [[nodiscard]] int descriptor() const { return ring_buffer__epoll_fd(ring_.get()); }
-    [[nodiscard]] const Attached& attached() const { return attached_; }
+    [[nodiscard]] const Probes& probes() const { return probes_; }
     hptrace_changes changes() { return balance_.observe(maps_.changes(), Clock::now().time_since_epoch()); }
 
     [[nodiscard]] CaptureCounters counters() const {
-        CaptureCounters out{
+        return {
             .seen = maps_.count(HPTRACE_COUNTER_SEEN),
             .rewritten = maps_.count(HPTRACE_COUNTER_REWRITTEN),
             .ipvs = maps_.count(HPTRACE_COUNTER_IPVS),
@@ -159,11 +190,8 @@ public:
             .lost_ring = maps_.count(HPTRACE_COUNTER_LOST_RING),
             .lost_commit = maps_.count(HPTRACE_COUNTER_LOST_COMMIT),
             .lost_pending = maps_.count(HPTRACE_COUNTER_LOST_PENDING),
+            .missed_probes = probes_.missed(),
         };
-        for (const auto& object : attached_.objects) {
-            out.missed_probes += object.missed();
-        }
-        return out;
     }
 
 private:
@@ -183,7 +211,9 @@ private:
     }
 
     SharedMaps maps_;
-    Attached attached_;
+    Probes probes_;
+    ModuleWatch modules_;
+    std::uint64_t looked_for_modules_ = boot_clock_ns();
     std::unique_ptr<ring_buffer, FreeRing> ring_;
     Merger merger_;
     ChangeBalance balance_;
@@ -200,14 +230,20 @@ Result<Capture> Capture::start(const CaptureOptions& options) {
     if (!maps) {
         return std::unexpected(maps.error());
     }
-    auto attached = attach_probes(*maps, *filter, options.choice);
-    if (!attached) {
-        return std::unexpected(attached.error());
+    // Before the probes: no module can slip in between.
+    auto modules = ModuleWatch::open();
+    if (!modules) {
+        return std::unexpected(modules.error());
     }
-    if (attached->decision_mode("nf_nat") == ProbeMode::none && attached->decision_mode("ip_vs") == ProbeMode::none) {
-        return nothing_attached(*attached);
+    auto probes = Probes::attach(*maps, *filter, options.choice);
+    if (!probes) {
+        return std::unexpected(probes.error());
     }
-    auto impl = std::make_unique<Impl>(*std::move(maps), *std::move(attached));
+    if (probes->refusal() && probes->decision_mode("nf_nat") == ProbeMode::none &&
+        probes->decision_mode("ip_vs") == ProbeMode::none) {
+        return nothing_attached(*probes->refusal());
+    }
+    auto impl = std::make_unique<Impl>(*std::move(maps), *std::move(probes), *std::move(modules));
     if (auto opened = impl->open_ring(); !opened) {
         return std::unexpected(opened.error());
     }
@@ -219,8 +255,8 @@ std::vector<ProbeStatus> Capture::probe(ProbeChoice choice) {
     if (!maps) {
         return untried_probes(describe(maps.error()));
     }
-    auto attached = attach_probes(*maps, hptrace_filter{}, choice);
-    return attached ? std::move(attached->probes) : untried_probes(describe(attached.error()));
+    const auto probes = Probes::attach(*maps, hptrace_filter{}, choice);
+    return probes ? probes->statuses() : untried_probes(describe(probes.error()));
 }
 
 Capture::Capture(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -229,12 +265,15 @@ Capture& Capture::operator=(Capture&&) noexcept = default;
 Capture::~Capture() = default;
 
 ProbeMode Capture::mode() const {
-    const auto nat = impl_->attached().decision_mode("nf_nat");
-    return nat == ProbeMode::none ? impl_->attached().decision_mode("ip_vs") : nat;
+    const auto nat = impl_->probes().decision_mode("nf_nat");
+    return nat == ProbeMode::none ? impl_->probes().decision_mode("ip_vs") : nat;
 }
 
 const std::vector<ProbeStatus>& Capture::probes() const {
-    return impl_->attached().probes;
+    return impl_->probes().statuses();
+}
+Result<std::vector<SubsystemChange>> Capture::follow_modules() {
+    return impl_->follow_modules();
 }
 Result<std::size_t> Capture::poll(std::chrono::milliseconds timeout, const Sink& sink) {
     return impl_->poll(timeout, sink);
@@ -252,7 +291,7 @@ hptrace_changes Capture::changes() const {
     return impl_->changes();
 }
 std::uint32_t Capture::tracked_sources() const {
-    return impl_->attached().tracked_sources;
+    return impl_->probes().tracked_sources();
 }
 CaptureCounters Capture::counters() const {
     return impl_->counters();

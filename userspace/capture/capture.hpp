@@ -18,12 +18,13 @@
 namespace hptrace {
 
 // How a function is observed. confirm: entry kprobe joined at __nf_conntrack_confirm (drops before it are not seen).
-enum class ProbeMode : std::uint8_t { none, fexit, kprobe, confirm };
+// fixed: kprobe that reads types of a module without BTF where they are in all kernels known.
+enum class ProbeMode : std::uint8_t { none, fexit, kprobe, confirm, fixed };
 enum class ProbeChoice : std::uint8_t { automatic, fexit, kprobe };
 // decision: rewrites themselves. commit: whether their first packet got through. change: that rules or Services change.
 enum class ProbePurpose : std::uint8_t { decision, commit, change };
 
-std::string_view to_string(ProbeMode mode);  // "none", "fexit", "kprobe", "kprobe at confirm"
+std::string_view to_string(ProbeMode mode);  // "none", "fexit", "kprobe", "kprobe at confirm", ...
 
 // What happened to one probed subsystem or function.
 struct ProbeStatus {
@@ -49,6 +50,14 @@ struct CaptureCounters {
     std::uint64_t missed_probes = 0;  // kernel's own misses (recursion_misses, kprobe nmissed) where it counts them
 };
 
+// A subsystem that makes decisions came or went.
+struct SubsystemChange {
+    std::string subsystem;           // "nf_nat" or "ip_vs"
+    bool loaded = false;             // and traced, as far as probes() says; else it rewrites nothing any more
+    std::uint64_t from_boot_ns = 0;  // CLOCK_BOOTTIME; loaded: from then on it was perhaps there, not traced
+    std::uint64_t to_boot_ns = 0;    // and until then
+};
+
 struct CaptureOptions {
     Filter filter;
     ProbeChoice choice = ProbeChoice::automatic;
@@ -60,8 +69,9 @@ public:
     // decision that never got committed (retransmits after a drop) are merged: the sink sees the first only.
     using Sink = std::function<void(Connection&&)>;
 
-    // Loads and attaches everything this kernel offers. Fails when neither nf_nat nor ip_vs could be attached:
-    // the error says why (no root, no BTF, lockdown, ...) and what to do. Nothing stays attached after a failure.
+    // Loads and attaches everything this kernel offers. What is not loaded yet is attached by follow_modules(). Fails
+    // when one of nf_nat and ip_vs is there and neither could be attached: the error says why (no root, no BTF,
+    // lockdown, ...) and what to do. Nothing stays attached after a failure.
     static Result<Capture> start(const CaptureOptions& options);
 
     // What `doctor` shows: tries each mode of each function by loading and attaching, leaves nothing attached.
@@ -73,7 +83,12 @@ public:
     Capture& operator=(const Capture&) = delete;
     ~Capture();  // detaches
 
-    // The mode nf_nat decisions (else ip_vs ones) are seen with.
+    // Attaches to modules that were loaded meanwhile, forgets those that were unloaded; to be called as often as
+    // poll(). Returns what that means for decisions: of those made meanwhile there is no record, conntrack has them.
+    // Error: modules may come and go unnoticed from now on.
+    Result<std::vector<SubsystemChange>> follow_modules();
+
+    // The mode nf_nat decisions (else ip_vs ones) are seen with; none: neither is loaded.
     [[nodiscard]] ProbeMode mode() const;
     [[nodiscard]] const std::vector<ProbeStatus>& probes() const;
 

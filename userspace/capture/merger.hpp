@@ -38,6 +38,9 @@ public:
 
     void take(Observation&& observation);
 
+    // From now on commits are seen, or not: Options::sees_commits.
+    void set_sees_commits(bool sees) { options_.sees_commits = sees; }
+
     // Some commits were lost since the last call: of the decisions that wait now, none can be called uncommitted.
     void commits_lost();
 

@@ -43,14 +43,14 @@ Result<SharedMaps> SharedMaps::create() {
     if (!pending) {
         return std::unexpected(pending.error());
     }
-    void* mapped = ::mmap(nullptr, sizeof(hptrace_counters), PROT_READ, MAP_SHARED, counters->get(), 0);
+    void* mapped = ::mmap(nullptr, sizeof(hptrace_counters), PROT_READ | PROT_WRITE, MAP_SHARED, counters->get(), 0);
     if (mapped == MAP_FAILED) {
         return system_error("cannot map the BPF map counters");
     }
     maps.events_ = *std::move(events);
     maps.counters_ = *std::move(counters);
     maps.pending_ = *std::move(pending);
-    maps.mapped_ = static_cast<const hptrace_counters*>(mapped);
+    maps.mapped_ = static_cast<hptrace_counters*>(mapped);
     return maps;
 }
 
@@ -70,8 +70,7 @@ SharedMaps& SharedMaps::operator=(SharedMaps&& other) noexcept {
 
 SharedMaps::~SharedMaps() {
     if (mapped_ != nullptr) {
-        ::munmap(const_cast<hptrace_counters*>(mapped_),
-                 sizeof(hptrace_counters));  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+        ::munmap(mapped_, sizeof(hptrace_counters));
     }
 }
 
@@ -99,6 +98,12 @@ hptrace_changes SharedMaps::changes() const {
 
 __u64 SharedMaps::count(hptrace_counter counter) const {
     return __atomic_load_n(&mapped_->count[counter], __ATOMIC_RELAXED);
+}
+
+// Begins before ends, as the programs do.
+void SharedMaps::count_change(hptrace_source source) {
+    __atomic_fetch_add(&mapped_->changes.begin[source], 1, __ATOMIC_ACQ_REL);
+    __atomic_fetch_add(&mapped_->changes.end[source], 1, __ATOMIC_ACQ_REL);
 }
 
 }  // namespace hptrace

@@ -29,6 +29,8 @@ public:
     // As they are now, without a system call.
     [[nodiscard]] hptrace_changes changes() const;
     [[nodiscard]] __u64 count(hptrace_counter counter) const;
+    // Counts a change that the programs could not count: they were not attached.
+    void count_change(hptrace_source source);
 
 private:
     SharedMaps() = default;
@@ -36,7 +38,7 @@ private:
     Fd events_;
     Fd counters_;
     Fd pending_;
-    const hptrace_counters* mapped_ = nullptr;
+    hptrace_counters* mapped_ = nullptr;
 };
 
 }  // namespace hptrace

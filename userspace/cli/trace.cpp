@@ -8,6 +8,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <set>
 #include <tuple>
@@ -71,7 +72,7 @@ public:
 
     int run() {
         begin();
-        judge_existing();
+        judge_existing([](const Connection&) { return true; });
         if (capture_ != nullptr) {
             follow();
         }
@@ -87,7 +88,8 @@ private:
         }
         if (capture_ != nullptr) {
             report_probes();
-            note(fmt::format("tracing ({})", to_string(capture_->mode())));
+            note(capture_->mode() == ProbeMode::none ? std::string("tracing (nothing yet)")
+                                                     : fmt::format("tracing ({})", to_string(capture_->mode())));
         }
         started_ = Clock::now();
         output_->tracing();
@@ -107,26 +109,28 @@ private:
 
     // Says what is not traced.
     void report_probes() {
-        std::set<std::string> said;
         for (const auto& probe : capture_->probes()) {
-            if (probe.mode != ProbeMode::none || attached(probe) || probe.purpose == ProbePurpose::commit ||
-                !said.insert(probe.subsystem).second) {
-                continue;
-            }
-            if (probe.purpose == ProbePurpose::change) {
-                if (probe.present) {
-                    note(fmt::format("changes of {} are not noticed at once: {}", probe.subsystem,
-                                     probe.why_not_better));
-                }
-            } else if (!probe.present) {
-                note(fmt::format("{} is not loaded: it rewrites nothing now, and is not traced", probe.subsystem));
-            } else {
-                incomplete_ = true;
-                note(fmt::format("{} is not traced: {}", probe.subsystem, probe.why_not_better));
-            }
+            report_probe(probe);
         }
         if (capture_->mode() == ProbeMode::confirm) {
             note("connections whose first packet is dropped are not seen in this probe mode");
+        }
+    }
+
+    void report_probe(const ProbeStatus& probe) {
+        if (probe.mode != ProbeMode::none || attached(probe) || probe.purpose == ProbePurpose::commit ||
+            !said_of_probes_.insert({probe.subsystem, probe.present}).second) {
+            return;
+        }
+        if (probe.purpose == ProbePurpose::change) {
+            if (probe.present) {
+                note(fmt::format("changes of {} are not noticed at once: {}", probe.subsystem, probe.why_not_better));
+            }
+        } else if (!probe.present) {
+            note(fmt::format("{} is not loaded: it rewrites nothing now, and is traced once it is", probe.subsystem));
+        } else {
+            incomplete_ = true;
+            note(fmt::format("{} is not traced: {}", probe.subsystem, probe.why_not_better));
         }
     }
 
@@ -138,7 +142,8 @@ private:
         });
     }
 
-    void judge_existing() {
+    // Of those that conntrack knows, what `wanted` and the filter take and was not judged before.
+    void judge_existing(const std::function<bool(const Connection&)>& wanted) {
         const auto existing = read_existing();
         existing_end_ = boot_clock_ns();
         // What was made since the probes are attached was seen being made, though conntrack has it as well.
@@ -148,8 +153,8 @@ private:
             seen.insert(key_of(connection));
         }
         for (const auto& connection : existing) {
-            if (matches(filter_, connection) && !seen.contains(key_of(connection))) {
-                existing_.insert(key_of(connection));
+            if (matches(filter_, connection) && wanted(connection) && !seen.contains(key_of(connection)) &&
+                existing_.insert(key_of(connection)).second) {
                 namespaces_.of(connection.netns).judge().take(connection);
             }
         }
@@ -161,6 +166,29 @@ private:
         // Also when the time is over: what was decided before belongs to it.
         for (auto& connection : live) {
             take(std::move(connection));
+        }
+    }
+
+    // A subsystem that was loaded meanwhile: what it did before the probes were attached is in conntrack.
+    void follow_modules() {
+        const auto changes = capture_->follow_modules();
+        if (!changes) {
+            error_ = changes.error();
+            return;
+        }
+        for (const auto& change : *changes) {
+            if (!change.loaded) {
+                note(fmt::format("{} was unloaded: it rewrites nothing now", change.subsystem));
+                continue;
+            }
+            output_->gap({.from_boot_ns = change.from_boot_ns,
+                          .to_boot_ns = change.to_boot_ns,
+                          .why = fmt::format("{} was loaded", change.subsystem)});
+            report_probes();
+            // What exists is judged by a state from before it was read and one from after that.
+            namespaces_.here().history().refresh();
+            const auto mechanism = change.subsystem == "ip_vs" ? Mechanism::ip_vs : Mechanism::nf_nat;
+            judge_existing([mechanism](const Connection& connection) { return connection.mechanism == mechanism; });
         }
     }
 
@@ -224,13 +252,14 @@ private:
         if (!options_.command.empty() && !start_command()) {
             return;
         }
-        while (!done()) {
+        while (!done() && !error_) {
             wait();
             if (auto result = capture_->poll(0ms, sink); !result) {
                 error_ = result.error();
                 break;
             }
             namespaces_.judge(show_);
+            follow_modules();
             handle_signals();
             report_losses(false);
             writer_.check_reader();
@@ -405,6 +434,7 @@ private:
     Clock::time_point started_;
     Clock::time_point losses_said_;
     std::array<Loss, 4> said_losses_{};
+    std::set<std::pair<std::string, bool>> said_of_probes_;  // subsystem, whether it was there
     std::set<Key> existing_;
     std::uint64_t existing_end_ = 0;
     std::array<std::uint64_t, verdict_count> verdicts_{};
