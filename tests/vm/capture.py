@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from lib import hptrace  # noqa: E402
 from lib.cluster import MYSQL_A, MYSQL_B, NODE, REDIS, Cluster  # noqa: E402
+from lib.kernel import probe_modes  # noqa: E402
 from lib.kubeproxy import KubeProxy, Service  # noqa: E402
 from lib.netns import private_mounts  # noqa: E402
 from lib.portmap import Pod, Portmap  # noqa: E402
@@ -24,7 +25,6 @@ from lib.report import Report  # noqa: E402
 from lib.servers import ask_once  # noqa: E402
 
 PROTOCOLS = ("tcp", "udp", "sctp")
-PROBES = ("fexit", "kprobe")
 MYSQL = Service("mysql-a", {4: "10.96.0.10", 6: "fd00:10:96::a"}, 3306,
                 {4: (MYSQL_A[4], 3306), 6: (MYSQL_A[6], 3306)}, protocols=PROTOCOLS)
 OTHER = Service("redis", {4: "10.96.0.20", 6: "fd00:10:96::14"}, 6379,
@@ -87,6 +87,7 @@ FILTERS = (
 class CaptureTest:
     def __init__(self, binary, report):
         self.binary, self.report = binary, report
+        self.probes = probe_modes()
         subprocess.run(["modprobe", "-a", "sctp", "nf_nat", "nft_redir"], check=True)
         self.cluster = Cluster()
         node, servers = self.cluster.node, self.cluster.servers
@@ -118,9 +119,9 @@ class CaptureTest:
 
     def rewrites_and_filters(self):
         """All tracers side by side: they see the same connections."""
-        tracers = [((), lambda a: True, probe) for probe in PROBES]
+        tracers = [((), lambda a: True, probe) for probe in self.probes]
         # Every filter in one mode is every filter in both: the modes share its code.
-        tracers += [(arguments, wanted, PROBES[i % 2]) for i, (arguments, wanted) in enumerate(FILTERS)]
+        tracers += [(arguments, wanted, self.probes[i % len(self.probes)]) for i, (arguments, wanted) in enumerate(FILTERS)]
         running = [(arguments, wanted, probe, self.start(arguments, probe)) for arguments, wanted, probe in tracers]
         ready = [program.wait_tracing() for *_, program in running]
         made = [attempt.make(self.cluster.client) for attempt in attempts()] if all(ready) else []
@@ -167,7 +168,7 @@ class CaptureTest:
         with self.cluster.client:
             for number in range(BURST):
                 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-                    client.bind(("", 1024 + PROBES.index(probe) * BURST + number))
+                    client.bind(("", 1024 + self.probes.index(probe) * BURST + number))
                     client.sendto(b"hello\n", (NODE[4], 3306))
         os.kill(program.pid, signal.SIGCONT)
         status = program.stop()
@@ -191,7 +192,7 @@ class CaptureTest:
 
     def run(self):
         self.rewrites_and_filters()
-        for probe in PROBES:
+        for probe in self.probes:
             self.full_ring(probe)
         self.cluster.close()
 

@@ -140,10 +140,7 @@ def compare(report, found, tracer, status):
     seen = collections.Counter()
     problems = []
     for attempt in found:
-        if attempt.local[1]:
-            made[attempt.protocol, *attempt.local, attempt.address, attempt.port].append(attempt)
-        else:
-            seen["nobody, at once",] += 1  # which port it had is not known
+        made[attempt.protocol, *attempt.local, attempt.address, attempt.port].append(attempt)
     for key, attempts_of in made.items():
         verdicts = records.get(key, [])
         answers = sorted(answered_by(attempt) for attempt in attempts_of)
@@ -152,6 +149,7 @@ def compare(report, found, tracer, status):
         number = len(verdicts) == len(attempts_of) or key[0] == "udp" and 1 <= len(verdicts) < len(attempts_of)
         if not number and "nobody" not in answers or not allowed.issuperset(verdicts):
             problems += [f"{attempt.name}: {attempt.answer}: {verdicts}" for attempt in attempts_of]
+    problems += [f"nobody made {key}: {records[key]}" for key in records.keys() - made.keys()]
     for (by, *verdicts), number in sorted(seen.items()):
         report.note(f"answered by {by}: {number} times {' '.join(verdicts) or 'no record'}")
     report.check(["every verdict fits who answered"], problems[:20])

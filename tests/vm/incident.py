@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from lib import hptrace  # noqa: E402
 from lib.cluster import NODE  # noqa: E402
+from lib.kernel import probe_modes  # noqa: E402
 from lib.incident import EMPTY, MYSQL, OTHER, ROWS, Incident  # noqa: E402
 from lib.netns import Namespace, private_mounts  # noqa: E402
 from lib.report import Report  # noqa: E402
@@ -246,13 +247,14 @@ def _get(record, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hptrace", help="the binary under test; without it only the scenario itself is tested")
-    parser.add_argument("--probe", default="fexit,kprobe", help="probe modes, side by side (%(default)s)")
+    parser.add_argument("--probe", help="probe modes, side by side (default: all that work here)")
     parser.add_argument("--kube-proxy", choices=("legacy", "nft"), default="legacy", help="its iptables back end")
     parser.add_argument("--rows", default=",".join(row.name for row in ROWS))
     parser.add_argument("--own-namespace", default="other-backend", metavar="ROW",
                         help="this row's node is the namespace the test runs in; its state is left behind")
     options = parser.parse_args()
 
+    options.probe = options.probe or ",".join(probe_modes())
     private_mounts("/run/netns", "/var/lib/cni")
     report = Report(f"incident on {os.uname().release}: kube-proxy iptables-{options.kube_proxy}, "
                     + (f"hptrace --probe {options.probe}" if options.hptrace else "no hptrace"),

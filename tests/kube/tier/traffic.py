@@ -88,15 +88,16 @@ def _open(namespace, attempt, selector):
     with namespace:
         client = socket.socket(family, kind, protocol)
     client.setblocking(False)
-    if attempt.protocol == "sctp":  # one address only, see Servers
-        with namespace, socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((attempt.address, attempt.port))
-                client.bind((probe.getsockname()[0], 0))
-            except OSError as error:
-                attempt.answer = _words(error)
-                client.close()
-                return
+    # Bound first: the port is known also of who is refused at once. And SCTP gets one address only, see Servers.
+    with namespace, socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((attempt.address, attempt.port))
+            client.bind((probe.getsockname()[0], 0))
+        except OSError as error:
+            attempt.answer = _words(error)
+            client.close()
+            return
+    attempt.local = client.getsockname()[:2]
     try:
         client.connect((attempt.address, attempt.port))
     except BlockingIOError:
@@ -113,7 +114,6 @@ def _progress(client, attempt, events, selector):
         if events & selectors.EVENT_WRITE:
             if number := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(number, "")
-            attempt.local = client.getsockname()[:2]
             client.send(b"who are you\n")
             selector.modify(client, selectors.EVENT_READ, attempt)
             return

@@ -3,15 +3,19 @@
 
 import time
 
+from lib.kernel import KernelLog
+
 
 class Report:
-    """One line per check; finish() says how many failed and returns the exit status."""
+    """One line per check; finish() says how many failed and returns the exit status. What the kernel complains of
+    meanwhile counts as one."""
 
     def __init__(self, title, columns):
         self._widths = [max(width, len(name)) for name, width in columns]
         self._passed = 0
         self._failed = []
         self._began = time.monotonic()
+        self._kernel_log = KernelLog()
         print(f"# {title}")
         print(self._row([name for name, _ in columns]), flush=True)
 
@@ -39,6 +43,7 @@ class Report:
         return len(self._failed)
 
     def finish(self):
+        self.check(["kernel log"], self._kernel_log.complaints())
         seconds = time.monotonic() - self._began
         for line in self._failed:
             print(f"FAILED: {line}")
