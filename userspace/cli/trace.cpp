@@ -206,7 +206,8 @@ private:
             auto more = read_existing_in(place);
             if (more) {
                 std::ranges::move(*more, std::back_inserter(*existing));
-            } else if (more.error().code != ENOENT) {  // gone meanwhile, and its connections with it
+            } else if (more.error().code != ENOENT &&
+                       more.error().code != ESRCH) {  // gone, and its connections with it
                 incomplete_ = true;
                 note(fmt::format("connections that exist already in network namespace {} ({}) are not judged: {}",
                                  place.inode, place.path, describe(more.error())));
