@@ -216,7 +216,7 @@ class Test:
         pid = str(self.kind.pid)
         program = hptrace.Hptrace(self.home, self.binary, "--netns", pid, "--port", PORTS, "--json")
         problems = [] if program.wait_tracing() else ["did not trace"]
-        here, there = self.ask_both(TO_NODE_PORT)
+        _, there = self.ask_both(TO_NODE_PORT)
         program.status = program.stop()
         problems += self.wrong(program, self.kind.inode, [], there, "ok", PREFIX)
         if {record["netns"] for record in program.records("connection")} != {self.kind.inode}:

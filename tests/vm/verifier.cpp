@@ -3,13 +3,11 @@
 // OBJECT PROGRAM "accepted" INSTRUCTIONS STATES, or OBJECT PROGRAM "refused" REASON. Needs the modules to be loaded.
 #include <bpf/libbpf.h>
 
-#include <array>
-#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "hptrace/record.h"
@@ -27,13 +25,9 @@ using Object = std::unique_ptr<bpf_object, Close>;
 
 // "processed 131 insns (limit 1000000) max_states_per_insn 0 total_states 9 peak_states 9 mark_read 3"
 // (kernel/bpf/verifier.c, print_verification_stats)
-unsigned number_after(std::string_view log, std::string_view word) {
+unsigned long number_after(const std::string& log, const std::string& word) {
     const auto at = log.rfind(word);
-    unsigned number = 0;
-    if (at != std::string_view::npos) {
-        std::sscanf(log.substr(at + word.size()).data(), "%u", &number);
-    }
-    return number;
+    return at == std::string::npos ? 0 : std::strtoul(log.c_str() + at + word.size(), nullptr, 10);
 }
 
 void verify(const char* object_name, const std::vector<char>& image, const std::string& name) {
@@ -50,11 +44,11 @@ void verify(const char* object_name, const std::vector<char>& image, const std::
         }
     }
     const int error = bpf_object__load(object.get());
-    const std::string_view said(log.data());
+    const std::string said(log.data());
     if (error != 0) {
         std::printf("%s %s refused %s\n", object_name, name.c_str(), std::strerror(-error));
     } else {
-        std::printf("%s %s accepted %u %u\n", object_name, name.c_str(), number_after(said, "processed "),
+        std::printf("%s %s accepted %lu %lu\n", object_name, name.c_str(), number_after(said, "processed "),
                     number_after(said, "total_states "));
     }
 }

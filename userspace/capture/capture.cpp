@@ -82,7 +82,7 @@ std::string_view to_string(ProbeMode mode) {
 
 class Capture::Impl {
 public:
-    Impl(SharedMaps maps, Probes probes, ModuleWatch modules)
+    Impl(SharedMaps maps, Probes probes, Result<ModuleWatch> modules)
         : maps_(std::move(maps)),
           probes_(std::move(probes)),
           modules_(std::move(modules)),
@@ -146,7 +146,10 @@ public:
 
     Result<std::vector<SubsystemChange>> follow_modules() {
         const auto looked_before = std::exchange(looked_for_modules_, boot_clock_ns());
-        auto changes = modules_.take();
+        if (!modules_) {
+            return std::unexpected(modules_.error());
+        }
+        auto changes = modules_->take();
         if (!changes && changes.error().code == ENOBUFS) {
             changes = probes_.differences();
         }
@@ -212,7 +215,7 @@ private:
 
     SharedMaps maps_;
     Probes probes_;
-    ModuleWatch modules_;
+    Result<ModuleWatch> modules_;  // tracing what is there works without
     std::uint64_t looked_for_modules_ = boot_clock_ns();
     std::unique_ptr<ring_buffer, FreeRing> ring_;
     Merger merger_;
@@ -232,18 +235,16 @@ Result<Capture> Capture::start(const CaptureOptions& options) {
     }
     // Before the probes: no module can slip in between.
     auto modules = ModuleWatch::open();
-    if (!modules) {
-        return std::unexpected(modules.error());
-    }
     auto probes = Probes::attach(*maps, *filter, options.choice);
     if (!probes) {
         return std::unexpected(probes.error());
     }
-    if (probes->refusal() && probes->decision_mode("nf_nat") == ProbeMode::none &&
+    const auto& refusal = probes->refusal();
+    if (refusal && probes->decision_mode("nf_nat") == ProbeMode::none &&
         probes->decision_mode("ip_vs") == ProbeMode::none) {
-        return nothing_attached(*probes->refusal());
+        return nothing_attached(*refusal);
     }
-    auto impl = std::make_unique<Impl>(*std::move(maps), *std::move(probes), *std::move(modules));
+    auto impl = std::make_unique<Impl>(*std::move(maps), *std::move(probes), std::move(modules));
     if (auto opened = impl->open_ring(); !opened) {
         return std::unexpected(opened.error());
     }

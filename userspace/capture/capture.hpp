@@ -85,7 +85,7 @@ public:
 
     // Attaches to modules that were loaded meanwhile, forgets those that were unloaded; to be called as often as
     // poll(). Returns what that means for decisions: of those made meanwhile there is no record, conntrack has them.
-    // Error: modules may come and go unnoticed from now on.
+    // Error: modules come and go unnoticed; what is attached works on. Calling again will not help.
     Result<std::vector<SubsystemChange>> follow_modules();
 
     // The mode nf_nat decisions (else ip_vs ones) are seen with; none: neither is loaded.

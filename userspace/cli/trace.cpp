@@ -171,9 +171,14 @@ private:
 
     // A subsystem that was loaded meanwhile: what it did before the probes were attached is in conntrack.
     void follow_modules() {
+        if (!modules_followed_) {
+            return;
+        }
         const auto changes = capture_->follow_modules();
         if (!changes) {
-            error_ = changes.error();
+            modules_followed_ = false;
+            incomplete_ = true;
+            note(fmt::format("modules that are loaded from now on are not traced: {}", describe(changes.error())));
             return;
         }
         for (const auto& change : *changes) {
@@ -443,6 +448,7 @@ private:
     std::optional<Child> child_;
     std::optional<Error> error_;
     bool stopped_ = false;
+    bool modules_followed_ = true;
 };
 
 }  // namespace

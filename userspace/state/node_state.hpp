@@ -135,6 +135,7 @@ enum class ProxyMode : std::uint8_t { none, iptables, ipvs, nftables, other_ipvs
 // rules"
 std::string_view to_string(ProxyMode mode);
 
+// The source that stands for all others where the namespace itself could not be entered.
 inline constexpr std::string_view netns_source = "network namespace";
 
 struct NodeState {
