@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <span>
@@ -110,6 +111,12 @@ public:
             lost_commits_ = lost;
             merger_.commits_lost();
         }
+        // A decision and its commit may fall on either side of a look at the counters: hence this one and the last.
+        const auto lost_decisions = maps_.count(HPTRACE_COUNTER_LOST_RING) + maps_.count(HPTRACE_COUNTER_LOST_PENDING);
+        if (lost_decisions != lost_decisions_.back()) {
+            merger_.decisions_lost();
+        }
+        lost_decisions_ = {lost_decisions, lost_decisions_.front()};
         const auto count = merger_.release(now, sink);
         if (not_understood_) {
             return failure("the BPF programs sent a record that is not understood");
@@ -221,6 +228,7 @@ private:
     Merger merger_;
     ChangeBalance balance_;
     std::uint64_t lost_commits_ = 0;
+    std::array<std::uint64_t, 2> lost_decisions_{};  // at the last two looks, the later one first
     bool not_understood_ = false;
 };
 

@@ -32,7 +32,7 @@ Merger::Waiting* Merger::waiting(Sequence sequence) {
 
 void Merger::take(Observation&& observation) {
     if (observation.kind == Observation::Kind::commit) {
-        commit(observation);
+        commit(std::move(observation));
         return;
     }
     const Sequence sequence = front_ + waiting_.size();
@@ -80,8 +80,9 @@ void Merger::forget(const Key& key) {
     }
 }
 
-void Merger::commit(const Observation& observation) {
+void Merger::commit(Observation&& observation) {
     const auto key = key_of(observation.connection);
+    bool decided = false;
     const auto settle = [&](Waiting& entry) {
         entry.resolved = true;
         entry.connection.committed = true;
@@ -93,22 +94,37 @@ void Merger::commit(const Observation& observation) {
             settle(*first);
         }
         forget(key);
+        decided = true;
     }
-    committed_[key] = observation.connection.boot_ns;
-    commits_.emplace_back(observation.connection.boot_ns, key);
     if (const auto found = by_ct_.find(observation.ct); found != by_ct_.end()) {
         auto& entry = *waiting(found->second);
         if (key_of(entry.connection) == key) {
             settle(entry);
             by_ct_.erase(found);
+            decided = true;
         }
+    }
+    // The packet that loses a clash passes __nf_conntrack_confirm() with the entry of the one that won.
+    const bool again = committed_just_now(observation.connection);
+    committed_[key] = observation.connection.boot_ns;
+    commits_.emplace_back(observation.connection.boot_ns, key);
+    if (!decided && !again) {
+        orphans_.push_back(std::move(observation.connection));
     }
 }
 
-bool Merger::lost_a_clash(const Connection& connection) const {
+// Of a decision: it is one of a packet of a connection whose other packet, decided at the same time, was committed.
+bool Merger::committed_just_now(const Connection& connection) const {
     const auto found = committed_.find(key_of(connection));
     const auto clash = static_cast<std::uint64_t>(options_.clash_time.count());
     return found != committed_.end() && found->second + clash > connection.boot_ns;
+}
+
+void Merger::adopt_orphans() {
+    for (auto& connection : orphans_) {
+        waiting_.push_back({.connection = std::move(connection), .resolved = true});
+    }
+    orphans_.clear();
 }
 
 void Merger::forget_commits(std::uint64_t before) {
@@ -149,6 +165,7 @@ std::size_t Merger::hand_over_front(const Sink& sink) {
 
 std::size_t Merger::release(std::uint64_t now, const Sink& sink) {
     const auto hold = static_cast<std::uint64_t>(options_.hold_time.count());
+    adopt_orphans();
     std::size_t count = 0;
     while (!waiting_.empty()) {
         auto& front = waiting_.front();
@@ -159,7 +176,7 @@ std::size_t Merger::release(std::uint64_t now, const Sink& sink) {
             }
             if (expired && !front.commit_lost) {
                 front.connection.committed = false;
-                if (lost_a_clash(front.connection)) {
+                if (committed_just_now(front.connection)) {
                     front.repeat = true;
                     forget(key_of(front.connection));
                 }
@@ -180,6 +197,7 @@ bool Merger::handed_over(std::uint64_t boot_ns) const {
 }
 
 std::size_t Merger::release_all(const Sink& sink) {
+    adopt_orphans();
     std::size_t count = 0;
     while (!waiting_.empty()) {
         count += hand_over_front(sink);

@@ -10,6 +10,7 @@
 #include <optional>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "capture/records.hpp"
 
@@ -22,6 +23,9 @@ namespace hptrace {
 // the same decision again: these repeats are merged into the first. Once a decision is committed the same tuples mean
 // a new connection (a reused port) - unless that one is never committed: then two packets of one connection were
 // decided at the same time, and the kernel dropped the later one (a clash, nf_ct_resolve_clash).
+//
+// A commit without a decision is one that the kernel skipped the probe of (trace_call_bpf: another BPF program, or a map
+// operation, was under way on that CPU). Before 6.7 it does not count these. The commit's tuples make the connection.
 //
 // No clock of its own: `now` is CLOCK_BOOTTIME in nanoseconds, as in the records.
 class Merger {
@@ -43,6 +47,9 @@ public:
 
     // Some commits were lost since the last call: of the decisions that wait now, none can be called uncommitted.
     void commits_lost();
+
+    // Some decisions were lost since the last call, and counted: commits without one are theirs.
+    void decisions_lost() { orphans_.clear(); }
 
     // Hands over, in order of decision, what need not wait any longer. Returns how many connections.
     std::size_t release(std::uint64_t now, const Sink& sink);
@@ -83,17 +90,18 @@ private:
 
     static Key key_of(const Connection& connection);
     Waiting* waiting(Sequence sequence);
-    // One packet of a connection whose other packet, decided at the same time, was committed.
-    [[nodiscard]] bool lost_a_clash(const Connection& connection) const;
     void forget_commits(std::uint64_t before);
     bool remember(const Key& key, Sequence sequence);
     void forget(const Key& key);
-    void commit(const Observation& observation);
+    void commit(Observation&& observation);
+    [[nodiscard]] bool committed_just_now(const Connection& connection) const;
+    void adopt_orphans();
     std::size_t hand_over_front(const Sink& sink);
 
     Options options_;
     std::deque<Waiting> waiting_;
     Sequence front_ = 0;                                 // of waiting_.front()
+    std::vector<Connection> orphans_;                    // commits without a decision
     std::unordered_map<std::uint64_t, Sequence> by_ct_;  // unresolved ones only
     std::unordered_map<Key, Uncommitted, KeyHash> uncommitted_;
     std::list<Key> ages_;                                        // oldest first

@@ -168,8 +168,44 @@ TEST_CASE("a commit of other tuples at the same address commits nothing here") {
     Fixture test;
     test.merger.take(Fixture::decision(1, 0, 1000));
     test.merger.take(Fixture::commit(1, 1, 2000));
-    REQUIRE(test.release(200 * ms) == 1);
+    REQUIRE(test.release(200 * ms) == 2);
+    CHECK(test.out[0].client.port == 1000);
     CHECK(test.out[0].committed == false);
+}
+
+TEST_CASE("a commit whose decision the kernel did not show is a connection") {
+    Fixture test;
+    test.merger.take(Fixture::commit(1, 10 * ms));
+    REQUIRE(test.release(10 * ms) == 1);
+    CHECK(test.out[0].committed == true);
+    CHECK(test.out[0].boot_ns == 10 * ms);
+    CHECK(to_string(test.out[0].original) == "10.96.0.10:3306");
+    CHECK(to_string(test.out[0].reply_destination.value()) == "10.224.0.1:50000");
+
+    // The next one with this port, seen from its decision on, is another.
+    test.merger.take(Fixture::decision(2, 500 * ms));
+    test.merger.take(Fixture::commit(2, 501 * ms));
+    CHECK(test.release(501 * ms) == 1);
+
+    // The last ones are not forgotten.
+    test.merger.take(Fixture::commit(3, 600 * ms, 1001));
+    CHECK(test.merger.release_all([](Connection&&) {}) == 1);
+}
+
+TEST_CASE("a commit whose decision was lost and counted is no connection") {
+    Fixture test;
+    test.merger.take(Fixture::commit(1, 10 * ms));
+    test.merger.decisions_lost();
+    CHECK(test.release(10 * ms) == 0);
+}
+
+TEST_CASE("the second commit of a clash is no connection") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::decision(2, 1));
+    test.merger.take(Fixture::commit(1, 2));
+    test.merger.take(Fixture::commit(1, 3));  // of the packet that lost: its entry is now the other's
+    CHECK(test.release(1000 * ms) == 1);
 }
 
 TEST_CASE("connections come in the order of their decisions") {
