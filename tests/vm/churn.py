@@ -10,6 +10,7 @@ import argparse
 import collections
 import os
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -167,6 +168,8 @@ def main():
     parser.add_argument("--connections", type=int, default=5000)
     options = parser.parse_args()
     private_mounts("/var/lib/cni", "/run/netns")
+    # A server whose hostPort rules go while a client is connected never hears of the client's end.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536))
     report = Report("churn: " + os.uname().release, (("WHAT", 40),))
     # Of two back ends the one whose hook was registered last wins: the hostPort's, once it has been there.
     producer = Producer("C", "legacy", [(service.ports[0].node_port, service.ports[0].protocol) for service in asked()])
