@@ -81,6 +81,13 @@ std::string_view to_string(ProbeMode mode) {
     return "none";
 }
 
+std::uint64_t CaptureCounters::not_rewritten() const {
+    const auto difference = [](std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; };
+    const auto changed = rewritten + difference(ipvs, ipvs_one_packet + ipvs_not_rewritten);
+    // Where nf_nat has no hooks it has not seen those of ip_vs.
+    return std::max(difference(seen, changed), ipvs_not_rewritten);
+}
+
 class Capture::Impl {
 public:
     Impl(SharedMaps maps, Probes probes, Result<ModuleWatch> modules)

@@ -41,13 +41,17 @@ struct CaptureCounters {
     std::uint64_t seen = 0;                // nf_nat decisions that match the filter, rewritten or not
     std::uint64_t rewritten = 0;           // of those, rewritten
     std::uint64_t ipvs = 0;                // ip_vs schedulings that match the filter
-    std::uint64_t ipvs_one_packet = 0;     // of those, one-packet scheduling: never a connection
+    std::uint64_t ipvs_one_packet = 0;     // of those, packets of one-packet scheduling: never a connection
     std::uint64_t ipvs_not_rewritten = 0;  // of those, direct routing, tunnel or local node: never a connection
     std::uint64_t cache_hits = 0;
     std::uint64_t lost_ring = 0;      // decisions lost: the ring buffer was full
     std::uint64_t lost_commit = 0;    // commit notes lost (the connection itself is shown)
     std::uint64_t lost_pending = 0;   // kprobe mode: decisions that could not be joined
     std::uint64_t missed_probes = 0;  // kernel's own misses (recursion_misses, kprobe nmissed) where it counts them
+
+    // Connections that match the filter and were left as they are, also by ip_vs (direct routing, tunnel). One that
+    // ip_vs rewrites passes nf_nat first, unchanged.
+    [[nodiscard]] std::uint64_t not_rewritten() const;
 };
 
 // A subsystem that makes decisions came or went.

@@ -394,9 +394,8 @@ private:
             const auto counters = capture_->counters();
             summary.seconds = std::chrono::duration<double>(Clock::now() - started_).count();
             summary.seen = counters.seen;
-            // A connection that ip_vs schedules passes nf_nat first, unchanged.
-            const auto rewritten = counters.rewritten + counters.ipvs;
-            summary.not_rewritten = counters.seen > rewritten ? counters.seen - rewritten : 0;
+            summary.not_rewritten = counters.not_rewritten();
+            summary.one_packet = counters.ipvs_one_packet;
             summary.lost = counters.lost_ring + counters.lost_pending + counters.missed_probes;
         }
         const auto unread = namespaces_.unread();

@@ -202,6 +202,9 @@ public:
         if (summary.not_rewritten) {
             json["not_rewritten"] = *summary.not_rewritten;
         }
+        if (summary.one_packet > 0) {
+            json["one_packet"] = summary.one_packet;
+        }
         json["lost"] = summary.lost;
         if (!summary.unread_sources.empty()) {
             json["unread_sources"] = summary.unread_sources;

@@ -45,6 +45,7 @@ struct Summary {
     std::array<std::uint64_t, verdict_count> verdicts{};
     std::optional<std::uint64_t> seen;           // decisions that match the filter
     std::optional<std::uint64_t> not_rewritten;  // of those
+    std::uint64_t one_packet = 0;                // packets that ip_vs scheduled one by one: no connections
     std::uint64_t lost = 0;
     std::vector<std::string> unread_sources;
     std::size_t unread_rules = 0;

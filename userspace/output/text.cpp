@@ -163,6 +163,9 @@ public:
         if (summary.not_rewritten) {
             text += fmt::format("; {} not rewritten", *summary.not_rewritten);
         }
+        if (summary.one_packet > 0) {
+            text += fmt::format("; {} scheduled singly by ip_vs", counted(summary.one_packet, "packet"));
+        }
         text += fmt::format("; {} lost", summary.lost);
         if (!summary.unread_sources.empty()) {
             text += fmt::format("; not read: {}", fmt::join(summary.unread_sources, ", "));

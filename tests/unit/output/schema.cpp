@@ -140,6 +140,7 @@ std::vector<std::string> everything() {
     summary.verdicts.fill(1);
     summary.seen = 1;
     summary.not_rewritten = 1;
+    summary.one_packet = 1;
     summary.unread_sources = {"nf_tables"};
     summary.unread_rules = 1;
     output->summary(summary);

@@ -54,6 +54,7 @@ TEST_CASE("the first screen is the one of the design") {
     summary.verdicts.at(static_cast<std::size_t>(Verdict::hijacked)) = 2;
     summary.verdicts.at(static_cast<std::size_t>(Verdict::hostport)) = 1;
     summary.not_rewritten = 4;
+    summary.one_packet = 12;
     summary.exit_status = 3;
     output.summary(summary);
 
@@ -69,7 +70,7 @@ existing      HIJACKED  tcp    10.224.0.223:37266  10.96.0.10:3306   10.224.0.22
   or      let kube-proxy and the CNI plugins use the same iptables back end, or give hostPort 3306 a hostIP
 10:00:00.123  HIJACKED  tcp    10.224.0.223:37266  10.96.0.10:3306   10.224.0.222:3306  #1
 10:00:00.410  hostport  tcp    192.168.0.50:40112  192.168.0.2:3306  10.224.0.222:3306
-31s: 3 rewritten: 2 HIJACKED (#1), 1 hostport; 4 not rewritten; 0 lost. Exit 3
+31s: 3 rewritten: 2 HIJACKED (#1), 1 hostport; 4 not rewritten; 12 packets scheduled singly by ip_vs; 0 lost. Exit 3
 )");
 }
 
