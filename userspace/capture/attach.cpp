@@ -12,6 +12,7 @@
 #include <span>
 #include <utility>
 
+#include "capture/obstacles.hpp"
 #include "capture/symbols.hpp"
 #include "change.skel.h"
 #include "ipvs.skel.h"
@@ -398,6 +399,16 @@ std::uint32_t Probes::tracked_sources() const {
         }
     }
     return bits;
+}
+
+bool Probes::counts_missed() const {
+    // What a change probe misses is repaired (ChangeBalance).
+    return std::ranges::all_of(statuses_,
+                               [](const ProbeStatus& probe) {
+                                   return probe.purpose == ProbePurpose::change || probe.mode == ProbeMode::fexit ||
+                                          probe.mode == ProbeMode::none;
+                               }) ||
+           counts_skipped_kprobes();
 }
 
 std::uint64_t Probes::missed() const {

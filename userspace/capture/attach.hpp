@@ -37,6 +37,8 @@ public:
     [[nodiscard]] std::uint32_t tracked_sources() const;
     // Of a decision probe of a subsystem that is there: the first one refused in every mode.
     [[nodiscard]] const std::optional<Error>& refusal() const { return refusal_; }
+    // Is every skipped probe counted?
+    [[nodiscard]] bool counts_missed() const;
     // BpfObject::missed() of all there are and were.
     [[nodiscard]] std::uint64_t missed() const;
 

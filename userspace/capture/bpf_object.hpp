@@ -33,7 +33,8 @@ public:
     // Is none of them attached any more?
     [[nodiscard]] bool empty() const { return links_.empty(); }
 
-    // How often the kernel skipped these programs, as far as it counts that (system calls).
+    // How often the kernel skipped these programs, as far as it counts that; see counts_skipped_kprobes(). System
+    // calls.
     [[nodiscard]] std::uint64_t missed() const;
 
 private:

@@ -291,6 +291,9 @@ const std::vector<ProbeStatus>& Capture::probes() const {
 Result<std::vector<SubsystemChange>> Capture::follow_modules() {
     return impl_->follow_modules();
 }
+bool Capture::counts_missed() const {
+    return impl_->probes().counts_missed();
+}
 Result<std::size_t> Capture::poll(std::chrono::milliseconds timeout, const Sink& sink) {
     return impl_->poll(timeout, sink);
 }

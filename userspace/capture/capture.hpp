@@ -96,6 +96,9 @@ public:
     [[nodiscard]] ProbeMode mode() const;
     [[nodiscard]] const std::vector<ProbeStatus>& probes() const;
 
+    // Is every probe counted that the kernel skips (CaptureCounters::missed_probes)? Reads the kernel's BTF.
+    [[nodiscard]] bool counts_missed() const;
+
     // To be called at least every 50 ms (it does so itself within a longer timeout): below a mark, records make no
     // noise. Waits up to `timeout` for records, hands over all that are there. Returns how many connections the sink
     // got. EINTR is not an error (0 connections).

@@ -24,9 +24,8 @@ namespace hptrace {
 // a new connection (a reused port) - unless that one is never committed: then two packets of one connection were
 // decided at the same time, and the kernel dropped the later one (a clash, nf_ct_resolve_clash).
 //
-// A commit without a decision is one that the kernel skipped the probe of (trace_call_bpf: another BPF program, or a
-// map operation, was under way on that CPU). Before 6.7 it does not count these. The commit's tuples make the
-// connection.
+// A commit without a decision is of one whose probe the kernel skipped (the same program was interrupted on that CPU).
+// The commit's tuples make the connection.
 //
 // No clock of its own: `now` is CLOCK_BOOTTIME in nanoseconds, as in the records.
 class Merger {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "capture/obstacles.hpp"
 
+#include <bpf/btf.h>
 #include <linux/capability.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -9,6 +10,11 @@
 #include <cstdint>
 #include <fstream>
 #include <iterator>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "capture/libbpf_log.hpp"
 
 namespace hptrace {
 
@@ -23,6 +29,27 @@ std::uint64_t effective_capabilities() {
         return 0;
     }
     return data[0].effective | (std::uint64_t{data[1].effective} << 32U);
+}
+
+struct FreeBtf {
+    void operator()(btf* types) const { btf__free(types); }
+};
+
+// The type of this member of a structure, or of one of the structures in it.
+std::optional<__u32> find_member(const btf& types, __u32 structure, std::string_view name) {
+    const auto* type = btf__type_by_id(&types, structure);
+    if (type == nullptr || !btf_is_composite(type)) {
+        return std::nullopt;
+    }
+    for (const auto& member : std::span(btf_members(type), btf_vlen(type))) {
+        if (btf__name_by_offset(&types, member.name_off) == name) {
+            return member.type;
+        }
+        if (const auto inner = find_member(types, member.type, name)) {
+            return inner;
+        }
+    }
+    return std::nullopt;
 }
 
 }  // namespace
@@ -61,6 +88,17 @@ std::string explain_refusal() {
                "--probe kprobe";
     }
     return "the kernel refuses tracing programs: a container, a seccomp profile or a security module forbids them";
+}
+
+bool counts_skipped_kprobes() {
+    const LibbpfLog silence;
+    const std::unique_ptr<btf, FreeBtf> types(btf__load_vmlinux_btf());
+    if (!types) {
+        return false;
+    }
+    const auto info = btf__find_by_name_kind(types.get(), "bpf_link_info", BTF_KIND_STRUCT);
+    const auto kprobe = info < 0 ? std::nullopt : find_member(*types, static_cast<__u32>(info), "kprobe");
+    return kprobe && find_member(*types, *kprobe, "missed");
 }
 
 }  // namespace hptrace

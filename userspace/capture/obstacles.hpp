@@ -20,4 +20,10 @@ bool forbids_reading_memory();
 // The mode in brackets of /sys/kernel/security/lockdown ("none [integrity] confidentiality"); empty if there is none.
 std::string lockdown_mode(const std::string& text);
 
+// Does the kernel count when it skips a kprobe's program, because another program or a map operation is under way on
+// that processor (trace_call_bpf())? Since 6.7, kernel commit dd8657894c11 ("bpf: Count missed stats in
+// trace_call_bpf"), which came with the field `missed` of bpf_link_info (3acf8ace6823). fexit programs are always
+// counted.
+bool counts_skipped_kprobes();
+
 }  // namespace hptrace

@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "capture/capture.hpp"
+#include "capture/obstacles.hpp"
 #include "cli/run.hpp"
 #include "output/escape.hpp"
 
@@ -91,6 +92,11 @@ Fact paranoid_fact() {
     return {"perf_event_paranoid", value.empty() ? "unknown" : value, {}};
 }
 
+Fact skipped_fact() {
+    return {
+        "skipped kprobes", counts_skipped_kprobes() ? "counted" : "not counted by this kernel (Linux 6.7 does)", {}};
+}
+
 // The one thing that stands in the way, as a trace would say it; empty if tracing works.
 std::string obstacle() {
     const auto capture = Capture::start({});
@@ -149,7 +155,8 @@ void print_json(Writer& writer, const std::vector<Fact>& facts, const std::vecto
 }  // namespace
 
 int run_doctor(const DoctorOptions& options) {
-    const std::vector<Fact> facts{kernel_fact(), btf_fact(), lockdown_fact(), capability_fact(), paranoid_fact()};
+    const std::vector<Fact> facts{kernel_fact(),     btf_fact(),      lockdown_fact(),
+                                  capability_fact(), paranoid_fact(), skipped_fact()};
     const auto probes = Capture::probe(ProbeChoice::automatic);
     const auto problem = obstacle();
     Writer writer(STDOUT_FILENO);

@@ -115,6 +115,12 @@ private:
         if (capture_->mode() == ProbeMode::confirm) {
             note("connections whose first packet is dropped are not seen in this probe mode");
         }
+        if (!said_of_missed_ && !capture_->counts_missed()) {
+            said_of_missed_ = true;
+            note(
+                "this kernel does not count the kprobes it skips (Linux 6.7 does): a connection made while other BPF "
+                "programs work on their maps may be missed");
+        }
     }
 
     void report_probe(const ProbeStatus& probe) {
@@ -448,6 +454,7 @@ private:
     std::optional<Error> error_;
     bool stopped_ = false;
     bool modules_followed_ = true;
+    bool said_of_missed_ = false;
 };
 
 }  // namespace
