@@ -19,6 +19,7 @@ from lib import hptrace  # noqa: E402
 from lib.cluster import MYSQL_A, NODE, Cluster  # noqa: E402
 from lib.footprint import changes_since, footprint, modules, read  # noqa: E402
 from lib.incident import MYSQL, OTHER, ROWS, Incident  # noqa: E402
+from lib.kernel import probe_modes  # noqa: E402
 from lib.kubeproxy import KubeProxy  # noqa: E402
 from lib.netns import Namespace, private_mounts  # noqa: E402
 from lib.portmap import Pod, Portmap  # noqa: E402
@@ -30,6 +31,9 @@ COMMANDS = (("doctor",), ("audit",), ("audit", "--json"), ("--existing",), ("--e
             ("--version",), ("--help",))
 WATCHED_MODULES = ("nf_nat", "nf_conntrack", "ip_vs", "nf_tables", "ip_tables", "ip6_tables", "ip_set", "x_tables",
                    "nf_conntrack_netlink", "nfnetlink")
+
+
+LOCKDOWN_FUNCTIONS = ("nf_nat_setup_info", "ip_vs_schedule", "xt_replace_table", "nf_tables_commit", "ip_vs_genl_set_cmd")
 
 
 class Fresh:
@@ -145,7 +149,7 @@ class Fresh:
     # --- nothing stays attached ---------------------------------------------------------------------------------
 
     def leaves_nothing(self, node):
-        for probe in ("fexit", "kprobe"):
+        for probe in probe_modes():
             for signal_name, number in (("SIGKILL", 9), ("SIGTERM", 15)):
                 before = self.attached()
                 program = hptrace.Hptrace(node, self.binary, "--port", "3306", "--probe", probe)
@@ -182,28 +186,43 @@ class Fresh:
             problems.append("stderr does not speak of BTF")
         self.verdict("refused", "no BTF", program, problems)
 
-    def lockdown(self, cluster):
-        """Kernel lockdown refuses kprobes and reading kernel memory. hptrace traces all the same or says what forbids
-        it. Last: it cannot be undone before the next boot."""
+    def lockdown(self, incident):
+        """Kernel lockdown refuses kprobes and reading kernel memory. fexit probes work all the same where the kernel has
+        them, and notice that rules change. Last: it cannot be undone before the next boot."""
         subprocess.run(["mount", "-t", "securityfs", "none", "/sys/kernel/security"], check=False,
                        stderr=subprocess.DEVNULL)
         with open("/sys/kernel/security/lockdown", "w", encoding="ascii") as file:
             file.write("confidentiality")
-        for probe in ("fexit", "kprobe"):
-            problems = []
-            program = hptrace.Hptrace(cluster.node, self.binary, "--port", "3306", "--json", "--probe", probe)
-            if program.wait_tracing():
-                _, local = ask_once(cluster.client, "tcp", MYSQL.address[4], 3306)
-                program.status = program.stop()
-                seen = [record.get("verdict") for record in program.records("connection")
-                        if record["client"]["port"] == local[1]]
-                if seen != ["hijacked"]:
-                    problems.append(f"it says it traces, but saw {seen}")
-            else:
-                program.status = program.stop()
-                if program.status != 1 or "lockdown" not in "\n".join(program.stderr):
-                    problems.append("neither traces nor speaks of lockdown")
-            self.verdict("kernel lockdown", probe, program, problems)
+        can_trace = "fexit" in probe_modes()
+        program = hptrace.run(incident.cluster.node, self.binary, "doctor", "--json")
+        said = program.records("doctor")[0]
+        modes = {probe["function"]: probe["mode"] for probe in said["probes"]}
+        problems = [] if program.status == (0 if can_trace else 1) else ["exit status"]
+        if said["can_trace"] != can_trace or not can_trace and "lockdown" not in said.get("problem", ""):
+            problems.append(f"can_trace {said['can_trace']}: {said.get('problem')}")
+        problems += [f"{function}: {modes[function]}" for function in LOCKDOWN_FUNCTIONS
+                     if modes[function] != ("fexit" if can_trace else "none")]
+        self.verdict("kernel lockdown", "doctor", program, problems)
+
+        program = hptrace.Hptrace(incident.cluster.node, self.binary, "--port", "3306", "--json")
+        problems = []
+        if program.wait_tracing() != can_trace:
+            problems.append("it traces" if not can_trace else "it does not trace")
+        elif can_trace:
+            clients = [ask_once(incident.cluster.client, "tcp", MYSQL.address[4], 3306)[1]]
+            incident.delete_pods()
+            clients.append(ask_once(incident.cluster.client, "tcp", MYSQL.address[4], 3306)[1])
+            program.status = program.stop()
+            seen = {record["client"]["port"]: record["verdict"] for record in program.records("connection")
+                    if not record["existing"]}
+            if [seen.get(port) for _, port in clients] != ["hijacked", "ok"]:
+                problems.append(f"{clients}: {seen}, not hijacked and then ok")
+        if not can_trace:
+            program.status = program.stop()
+            if program.status != 1 or "lockdown" not in "\n".join(program.stderr):
+                problems.append("it does not speak of lockdown")
+        self.verdict("kernel lockdown", "", program, problems)
+        self.refused("--probe kprobe under lockdown", (self.binary, "--port", "3306", "--probe", "kprobe"), 1, "lockdown")
 
     def verdict(self, what, case, program, problems):
         if any("terminate called" in line or "Sanitizer" in line for line in program.stderr):
@@ -225,7 +244,7 @@ class Fresh:
         self.stdout_unusable(incident.cluster.node)
         self.leaves_nothing(incident.cluster.node)
         self.no_btf()
-        self.lockdown(incident.cluster)
+        self.lockdown(incident)
 
 
 def main():

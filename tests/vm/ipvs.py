@@ -66,7 +66,8 @@ class IpvsTest:
             self.cluster.servers.add(server, server.name, port, ("sctp",))
         self._services()
         self._real_servers()
-        report.note("cluster built")
+        for probe in hptrace.run(self.node, binary, "doctor", "--json").records("doctor")[0]["probes"]:
+            report.note(f"doctor: {probe['function']}: {probe['mode']}")
 
     def _services(self):
         self.node.ip("link add vips type dummy\nlink set vips up\n")
