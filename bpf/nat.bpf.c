@@ -5,8 +5,12 @@
  * ("null binding"). Userspace picks by trying:
  *   fexit    decide_fexit: direct typed reads only, no bpf_probe_read, so it loads under lockdown=confidentiality
  *   kprobe   stash_kprobe, then decide_kprobe when the entry's reply tuple is rewritten
- *   confirm  stash_kprobe, then decide_at_confirm (kernels where nf_conntrack_alter_reply() is inlined)
- * and, apart from that, commit_fexit or commit_kprobe, which say that a decision's first packet got through.
+ *   confirm  stash_kprobe, then decide_at_confirm or decide_at_insert (where nf_conntrack_alter_reply() is inlined)
+ *
+ * Apart from that, commit_* say that a decision's first packet got through: its entry is in conntrack's table. Entries
+ * without a packet (ctnetlink, as `conntrack -I`; BPF programs) get in by nf_conntrack_hash_check_insert().
+ *
+ * clash_* say that it did not, since another packet of the same connection was faster.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -24,6 +28,7 @@ char LICENSE[] SEC("license") = "GPL";
 struct nat_range_head {
 	__u32 flags;
 	__u32 min_addr[4];
+	__u32 max_addr[4];
 };
 
 /* kprobe modes: conntrack entry that a rule is about to rewrite -> nf_nat_setup_info's range argument. */
@@ -119,7 +124,7 @@ static __always_inline void set_zone(struct hptrace_decision *record, const stru
 		record->zone = BPF_CORE_READ(ct, zone.id);
 }
 
-static __always_inline int commit(const struct nf_conn *ct)
+static __always_inline int report(enum hptrace_record_type type, const struct nf_conn *ct)
 {
 	struct hptrace_decision *record;
 	struct entry entry = {};
@@ -130,14 +135,20 @@ static __always_inline int commit(const struct nf_conn *ct)
 	read_entry(&entry, &flow, ct);
 	if (!matches_filter(&flow))
 		return 0;
-	record = reserve_record(HPTRACE_RECORD_COMMIT, HPTRACE_MECHANISM_NF_NAT, &flow, HPTRACE_COUNTER_LOST_COMMIT);
+	record = reserve_record(type, HPTRACE_MECHANISM_NF_NAT, &flow, HPTRACE_COUNTER_LOST_COMMIT);
 	if (!record)
 		return 0;
 	record->ct = (__u64)ct;
 	set_zone(record, ct);
-	set_reply_destination(record, &entry.reply);
+	if (type == HPTRACE_RECORD_COMMIT)
+		set_reply_destination(record, &entry.reply);
 	submit_record(record);
 	return 0;
+}
+
+static __always_inline int commit(const struct nf_conn *ct)
+{
+	return report(HPTRACE_RECORD_COMMIT, ct);
 }
 
 /* At the return: a lost race against another packet of the same connection is no commit. */
@@ -155,13 +166,44 @@ int BPF_KPROBE(commit_kprobe, struct sk_buff *skb)
 	return commit((const struct nf_conn *)(BPF_CORE_READ(skb, _nfct) & NFCT_PTRMASK));
 }
 
-/* A null binding maps to the address the reply tuple has already (nf_nat_alloc_null_binding). */
+SEC("fexit/nf_conntrack_hash_check_insert")
+int BPF_PROG(commit_insert_fexit, struct nf_conn *ct, int error)
+{
+	return error ? 0 : commit(ct);
+}
+
+SEC("kprobe/nf_conntrack_hash_check_insert")
+int BPF_KPROBE(commit_insert_kprobe, struct nf_conn *ct)
+{
+	return commit(ct);
+}
+
+/* Called by __nf_conntrack_confirm() for the entry that lost. Seldom, hence not inlined by the kernel (__cold
+ * noinline). */
+SEC("fentry/nf_ct_resolve_clash")
+int BPF_PROG(clash_fentry, struct sk_buff *skb)
+{
+	return report(HPTRACE_RECORD_CLASH, (const struct nf_conn *)(skb->_nfct & NFCT_PTRMASK));
+}
+
+SEC("kprobe/nf_ct_resolve_clash")
+int BPF_KPROBE(clash_kprobe, struct sk_buff *skb)
+{
+	return report(HPTRACE_RECORD_CLASH, (const struct nf_conn *)(BPF_CORE_READ(skb, _nfct) & NFCT_PTRMASK));
+}
+
+static __always_inline bool is_address(const __u32 *words, const struct nf_conntrack_tuple *tuple)
+{
+	return words[0] == tuple->src.u3.all[0] &&
+	       (tuple->src.l3num == AF_INET || (words[1] == tuple->src.u3.all[1] && words[2] == tuple->src.u3.all[2] &&
+						words[3] == tuple->src.u3.all[3]));
+}
+
+/* A null binding maps to the address the reply tuple has already, and to no other (nf_nat_alloc_null_binding). */
 static __always_inline bool is_null_binding(const struct nf_conntrack_tuple *reply, const struct nat_range_head *range)
 {
-	return range->flags == NF_NAT_RANGE_MAP_IPS && range->min_addr[0] == reply->src.u3.all[0] &&
-	       (reply->src.l3num == AF_INET ||
-		(range->min_addr[1] == reply->src.u3.all[1] && range->min_addr[2] == reply->src.u3.all[2] &&
-		 range->min_addr[3] == reply->src.u3.all[3]));
+	return range->flags == NF_NAT_RANGE_MAP_IPS && is_address(range->min_addr, reply) &&
+	       is_address(range->max_addr, reply);
 }
 
 /* Connections nobody rewrites are only counted; the others wait for decide_kprobe or decide_at_confirm. */
@@ -207,9 +249,20 @@ static __always_inline void emit_joined(const struct nf_conn *ct, const struct e
 	submit_record(record);
 }
 
+static __always_inline bool is_rewritten(const struct flow *flow)
+{
+	const __u32 *from = (const __u32 *)flow->original.ip, *to = (const __u32 *)flow->rewritten.ip;
+
+	/* Without branches: the verifier would follow each of them. */
+	return (flow->original.port ^ flow->rewritten.port) | (from[0] ^ to[0]) | (from[1] ^ to[1]) |
+	       (from[2] ^ to[2]) | (from[3] ^ to[3]);
+}
+
 /*
  * Called for source and destination rewrites, and by IPVS (conntrack=1). Only a destination rewrite has something
- * pending and not yet IPS_DST_NAT_DONE; the pending entry is used once.
+ * pending and not yet IPS_DST_NAT_DONE; the pending entry is used once. A rule that changes nothing leaves one behind,
+ * for an entry that may get the same memory: of an expected connection the source is rewritten first
+ * (nf_nat_follow_master).
  */
 SEC("kprobe/nf_conntrack_alter_reply")
 int BPF_KPROBE(decide_kprobe, struct nf_conn *ct, const struct nf_conntrack_tuple *reply)
@@ -228,15 +281,13 @@ int BPF_KPROBE(decide_kprobe, struct nf_conn *ct, const struct nf_conntrack_tupl
 	read_entry(&entry, &flow, ct);
 	read_tuple(&entry.reply, reply);
 	set_flow(&flow, &entry.original, &entry.reply);
-	if (matches_filter(&flow))
+	if (is_rewritten(&flow) && matches_filter(&flow))
 		emit_joined(ct, &entry, &flow, &rule, false);
 	return 0;
 }
 
-SEC("kprobe/__nf_conntrack_confirm")
-int BPF_KPROBE(decide_at_confirm, struct sk_buff *skb)
+static __always_inline int decide_committed(const struct nf_conn *ct)
 {
-	struct nf_conn *ct = (struct nf_conn *)(BPF_CORE_READ(skb, _nfct) & NFCT_PTRMASK);
 	struct entry entry = {};
 	struct flow flow = {};
 	__u64 key = (__u64)ct, rule, *found;
@@ -252,4 +303,16 @@ int BPF_KPROBE(decide_at_confirm, struct sk_buff *skb)
 	if (matches_filter(&flow))
 		emit_joined(ct, &entry, &flow, found ? &rule : NULL, true);
 	return 0;
+}
+
+SEC("kprobe/__nf_conntrack_confirm")
+int BPF_KPROBE(decide_at_confirm, struct sk_buff *skb)
+{
+	return decide_committed((const struct nf_conn *)(BPF_CORE_READ(skb, _nfct) & NFCT_PTRMASK));
+}
+
+SEC("kprobe/nf_conntrack_hash_check_insert")
+int BPF_KPROBE(decide_at_insert, struct nf_conn *ct)
+{
+	return decide_committed(ct);
 }

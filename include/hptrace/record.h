@@ -46,6 +46,7 @@ HPTRACE_ASSERT(sizeof(struct hptrace_changes) == 32, "hptrace_changes layout");
 enum hptrace_record_type {
 	HPTRACE_RECORD_DECISION = 1, /* struct hptrace_decision */
 	HPTRACE_RECORD_COMMIT = 2, /* struct hptrace_decision of a conntrack entry just confirmed: final reply tuple */
+	HPTRACE_RECORD_CLASH = 3,  /* struct hptrace_decision of an entry whose connection conntrack has already */
 };
 
 struct hptrace_header {
@@ -65,10 +66,11 @@ enum hptrace_mechanism {
 /* Which optional fields of a decision hold a true value. */
 enum hptrace_valid {
 	HPTRACE_VALID_HOOK = 1 << 0,
-	HPTRACE_VALID_PID = 1 << 1,	  /* pid and comm: process context only */
-	HPTRACE_VALID_RULE = 1 << 2,	  /* rule_ptr is nf_nat_setup_info's range argument */
-	HPTRACE_VALID_REPLY = 1 << 3,	  /* reply_dst is final (source NAT included) */
-	HPTRACE_VALID_COMMITTED = 1 << 4, /* seen at __nf_conntrack_confirm: the first packet got through */
+	HPTRACE_VALID_PID = 1 << 1,   /* pid and comm: process context only */
+	HPTRACE_VALID_RULE = 1 << 2,  /* rule_ptr is nf_nat_setup_info's range argument */
+	HPTRACE_VALID_REPLY = 1 << 3, /* reply_dst is final (source NAT included) */
+	HPTRACE_VALID_COMMITTED =
+	    1 << 4, /* seen where entries get into conntrack's table: the first packet got through */
 };
 
 /* One tuple end. IPv4 addresses use the first four bytes, the rest is zero (union nf_inet_addr). */

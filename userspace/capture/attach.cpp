@@ -49,7 +49,12 @@ struct Probe {
     }
 };
 
-// An object of bpf/ with all that it can observe. A commit follows the decision it belongs to.
+// Commits and clashes are of use with the decisions they belong to, and follow them in their object.
+bool follows_decision(const Probe& probe) {
+    return probe.purpose == ProbePurpose::commit || probe.purpose == ProbePurpose::clash;
+}
+
+// An object of bpf/ with all that it can observe.
 struct Object {
     std::span<const std::byte> image;
     std::vector<Probe> probes;
@@ -65,20 +70,30 @@ std::span<const std::byte> image_of(Bytes elf_bytes) {
 Object nat_object() {
     const std::string setup_info = "nf_nat_setup_info";
     const std::string confirm = "__nf_conntrack_confirm";
+    const std::string insert = "nf_conntrack_hash_check_insert";
+    const std::string clash = "nf_ct_resolve_clash";
     return {
         .image = image_of(nat_bpf__elf_bytes),
-        .probes = {{.purpose = ProbePurpose::decision,
-                    .subsystem = "nf_nat",
-                    .function = setup_info,
-                    .variants = {{ProbeMode::fexit, {{"decide_fexit", setup_info}}},
-                                 {ProbeMode::kprobe,
-                                  {{"decide_kprobe", "nf_conntrack_alter_reply"}, {"stash_kprobe", setup_info}}},
-                                 {ProbeMode::confirm, {{"decide_at_confirm", confirm}, {"stash_kprobe", setup_info}}}}},
-                   {.purpose = ProbePurpose::commit,
-                    .subsystem = "nf_nat",
-                    .function = confirm,
-                    .variants = {{ProbeMode::fexit, {{"commit_fexit", confirm}}},
-                                 {ProbeMode::kprobe, {{"commit_kprobe", confirm}}}}}}};
+        .probes = {
+            {.purpose = ProbePurpose::decision,
+             .subsystem = "nf_nat",
+             .function = setup_info,
+             .variants =
+                 {{ProbeMode::fexit, {{"decide_fexit", setup_info}}},
+                  {ProbeMode::kprobe, {{"decide_kprobe", "nf_conntrack_alter_reply"}, {"stash_kprobe", setup_info}}},
+                  {ProbeMode::confirm,
+                   {{"decide_at_confirm", confirm}, {"decide_at_insert", insert}, {"stash_kprobe", setup_info}}}}},
+            {.purpose = ProbePurpose::commit,
+             .subsystem = "nf_nat",
+             .function = confirm,
+             .variants = {{ProbeMode::fexit, {{"commit_fexit", confirm}, {"commit_insert_fexit", insert}}},
+                          {ProbeMode::kprobe, {{"commit_kprobe", confirm}, {"commit_insert_kprobe", insert}}}}},
+            {.purpose = ProbePurpose::clash,
+             .subsystem = "nf_nat",
+             .function = clash,
+             .variants = {{ProbeMode::fexit, {{"clash_fentry", clash}}},
+                          {ProbeMode::kprobe, {{"clash_kprobe", clash}}},
+                          {ProbeMode::confirm, {{"clash_kprobe", clash}}}}}}};
 }
 
 Object ipvs_object() {
@@ -207,7 +222,7 @@ private:
                 refuse(attempt, mode, {fmt::format("the kernel has no function {}", *missing), 0, {}});
             } else if (mode == ProbeMode::fixed && has_btf(attempt.probe->subsystem)) {
                 continue;  // what CO-RE finds in it, but cannot use, is not where it used to be
-            } else if (attempt.probe->purpose != ProbePurpose::commit || decides(wanted)) {
+            } else if (!follows_decision(*attempt.probe) || decides(wanted)) {
                 wanted.push_back(&attempt);
             }
         }
@@ -215,13 +230,13 @@ private:
             return;
         }
         for (auto* attempt : wanted) {
-            if (wanted.size() > 1 && (attempt->probe->purpose != ProbePurpose::commit || decides({}))) {
+            if (wanted.size() > 1 && (!follows_decision(*attempt->probe) || decides({}))) {
                 static_cast<void>(attach({attempt}, mode, attached));
             }
         }
     }
 
-    // There is a decision for a commit to follow: attached already, or about to be.
+    // There is a decision to follow: attached already, or about to be.
     [[nodiscard]] bool decides(const std::vector<Attempt*>& wanted) const {
         const auto is_decision = [](const Attempt& attempt) {
             return attempt.probe->purpose == ProbePurpose::decision;
@@ -388,6 +403,12 @@ bool Probes::sees_commits() const {
     return std::ranges::any_of(statuses_, [](const ProbeStatus& probe) {
         return probe.purpose == ProbePurpose::commit &&
                (probe.mode == ProbeMode::fexit || probe.mode == ProbeMode::kprobe);
+    });
+}
+
+bool Probes::sees_clashes() const {
+    return std::ranges::any_of(statuses_, [](const ProbeStatus& probe) {
+        return probe.purpose == ProbePurpose::clash && probe.mode != ProbeMode::none;
     });
 }
 

@@ -33,6 +33,7 @@ public:
     [[nodiscard]] const std::vector<ProbeStatus>& statuses() const { return statuses_; }
     [[nodiscard]] ProbeMode decision_mode(std::string_view subsystem) const;
     [[nodiscard]] bool sees_commits() const;
+    [[nodiscard]] bool sees_clashes() const;
     // Bit per enum hptrace_source: all functions that change it are probed.
     [[nodiscard]] std::uint32_t tracked_sources() const;
     // Of a decision probe of a subsystem that is there: the first one refused in every mode.

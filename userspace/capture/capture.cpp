@@ -94,7 +94,7 @@ public:
         : maps_(std::move(maps)),
           probes_(std::move(probes)),
           modules_(std::move(modules)),
-          merger_({.sees_commits = probes_.sees_commits()}) {}
+          merger_({.sees_commits = probes_.sees_commits(), .sees_clashes = probes_.sees_clashes()}) {}
 
     // The ring's callback keeps the address of this object, hence apart from the constructor.
     Result<void> open_ring() {
@@ -187,7 +187,7 @@ public:
                                   .to_boot_ns = boot_clock_ns()});
             }
         }
-        merger_.set_sees_commits(probes_.sees_commits());
+        merger_.set_sees(probes_.sees_commits(), probes_.sees_clashes());
         return result;
     }
 

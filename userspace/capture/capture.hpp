@@ -21,8 +21,9 @@ namespace hptrace {
 // fixed: kprobe that reads types of a module without BTF where they are in all kernels known.
 enum class ProbeMode : std::uint8_t { none, fexit, kprobe, confirm, fixed };
 enum class ProbeChoice : std::uint8_t { automatic, fexit, kprobe };
-// decision: rewrites themselves. commit: whether their first packet got through. change: that rules or Services change.
-enum class ProbePurpose : std::uint8_t { decision, commit, change };
+// decision: rewrites themselves. commit: whether their first packet got through. clash: that another packet of the same
+// connection did. change: that rules or Services change.
+enum class ProbePurpose : std::uint8_t { decision, commit, clash, change };
 
 std::string_view to_string(ProbeMode mode);  // "none", "fexit", "kprobe", "kprobe at confirm", ...
 

@@ -35,22 +35,38 @@ void Merger::take(Observation&& observation) {
         commit(std::move(observation));
         return;
     }
+    if (observation.kind == Observation::Kind::clash) {
+        clash(observation);
+        return;
+    }
     const Sequence sequence = front_ + waiting_.size();
-    Waiting entry{.connection = std::move(observation.connection), .ct = observation.ct};
+    Waiting entry{.connection = std::move(observation.connection), .ct = observation.ct, .stands_for_it = sequence};
     if (entry.connection.mechanism == Mechanism::ip_vs) {
         // IPVS knows no unconfirmed connections.
         entry.connection.committed = true;
         entry.resolved = true;
-    } else if (!options_.sees_commits || entry.connection.committed) {
+    } else if (entry.connection.committed) {
+        entry.doubtful = options_.sees_clashes && follows_a_commit(entry.connection);
+        entry.resolved = !entry.doubtful;
+        remember_commit(entry.connection);
+    } else if (!options_.sees_commits) {
         entry.resolved = true;
     } else {
-        entry.repeat = !remember(key_of(entry.connection), sequence);
+        entry.doubtful = options_.sees_clashes && follows_a_commit(entry.connection);
+        entry.stands_for_it = remember(key_of(entry.connection), sequence);
+        entry.repeat = entry.stands_for_it != sequence;
+        if (auto* first = waiting(entry.stands_for_it); entry.repeat && first != nullptr) {
+            ++first->stands_for;
+        }
         if (const auto earlier = by_ct_.find(entry.ct); earlier != by_ct_.end()) {
-            // The conntrack entry was freed and its memory used again, so it never got committed.
+            // The conntrack entry was freed and its memory used again, so it never got committed. Its connection may
+            // be, by another packet.
             auto& gone = *waiting(earlier->second);
-            gone.resolved = true;
-            if (!gone.commit_lost) {
-                gone.connection.committed = false;
+            if (!gone.connection.committed && gone.stands_for == 1) {
+                gone.resolved = true;
+                if (!gone.commit_lost) {
+                    gone.connection.committed = false;
+                }
             }
         }
         by_ct_[entry.ct] = sequence;
@@ -58,11 +74,11 @@ void Merger::take(Observation&& observation) {
     waiting_.push_back(std::move(entry));
 }
 
-// False if the same decision is open already.
-bool Merger::remember(const Key& key, Sequence sequence) {
+// The first of equal decisions that are open.
+Merger::Sequence Merger::remember(const Key& key, Sequence sequence) {
     if (const auto found = uncommitted_.find(key); found != uncommitted_.end()) {
         ages_.splice(ages_.end(), ages_, found->second.age);
-        return false;
+        return found->second.first;
     }
     if (uncommitted_.size() >= options_.capacity) {
         uncommitted_.erase(ages_.front());
@@ -70,7 +86,7 @@ bool Merger::remember(const Key& key, Sequence sequence) {
     }
     ages_.push_back(key);
     uncommitted_.emplace(key, Uncommitted{.age = std::prev(ages_.end()), .first = sequence});
-    return true;
+    return sequence;
 }
 
 void Merger::forget(const Key& key) {
@@ -84,7 +100,7 @@ void Merger::commit(Observation&& observation) {
     const auto key = key_of(observation.connection);
     bool decided = false;
     const auto settle = [&](Waiting& entry) {
-        entry.resolved = true;
+        entry.resolved = !entry.doubtful;
         entry.connection.committed = true;
         entry.connection.reply_destination = observation.connection.reply_destination;
     };
@@ -105,16 +121,43 @@ void Merger::commit(Observation&& observation) {
         }
     }
     // The packet that loses a clash passes __nf_conntrack_confirm() with the entry of the one that won.
-    const bool again = committed_just_now(observation.connection);
-    committed_[key] = observation.connection.boot_ns;
-    commits_.emplace_back(observation.connection.boot_ns, key);
+    const bool again = follows_a_commit(observation.connection);
+    remember_commit(observation.connection);
     if (!decided && !again) {
         orphans_.push_back(std::move(observation.connection));
     }
 }
 
-// Of a decision: it is one of a packet of a connection whose other packet, decided at the same time, was committed.
-bool Merger::committed_just_now(const Connection& connection) const {
+// One decision less has a connection of its own: one of those the entry that lost is merged with, or else, since the
+// entry that won is as likely to be the later one, of those that came when the connection had been committed already.
+void Merger::clash(const Observation& observation) {
+    const auto key = key_of(observation.connection);
+    Waiting* own = nullptr;
+    Waiting* doubtful = nullptr;
+    for (auto sequence = front_ + waiting_.size(); sequence-- > front_ && own == nullptr;) {
+        auto& entry = *waiting(sequence);
+        if (key_of(entry.connection) != key) {
+            continue;
+        }
+        if (entry.ct == observation.ct) {
+            own = waiting(entry.stands_for_it);
+        }
+        if (doubtful == nullptr && entry.doubtful && !entry.repeat) {
+            doubtful = &entry;
+        }
+    }
+    auto* less = own != nullptr && (own->doubtful || own->stands_for > 1) ? own : doubtful;
+    if (less == nullptr || less->repeat || --less->stands_for > 0) {
+        return;
+    }
+    less->repeat = true;
+    less->resolved = true;
+    if (const auto open = uncommitted_.find(key); open != uncommitted_.end() && waiting(open->second.first) == less) {
+        forget(key);
+    }
+}
+
+bool Merger::follows_a_commit(const Connection& connection) const {
     const auto found = committed_.find(key_of(connection));
     const auto clash = static_cast<std::uint64_t>(options_.clash_time.count());
     return found != committed_.end() && found->second + clash > connection.boot_ns;
@@ -122,9 +165,15 @@ bool Merger::committed_just_now(const Connection& connection) const {
 
 void Merger::adopt_orphans() {
     for (auto& connection : orphans_) {
-        waiting_.push_back({.connection = std::move(connection), .resolved = true});
+        waiting_.push_back(
+            {.connection = std::move(connection), .resolved = true, .stands_for_it = front_ + waiting_.size()});
     }
     orphans_.clear();
+}
+
+void Merger::remember_commit(const Connection& connection) {
+    committed_[key_of(connection)] = connection.boot_ns;
+    commits_.emplace_back(connection.boot_ns, key_of(connection));
 }
 
 void Merger::forget_commits(std::uint64_t before) {
@@ -174,9 +223,9 @@ std::size_t Merger::release(std::uint64_t now, const Sink& sink) {
             if (!expired && waiting_.size() <= options_.capacity) {
                 break;
             }
-            if (expired && !front.commit_lost) {
+            if (expired && !front.commit_lost && !front.connection.committed) {
                 front.connection.committed = false;
-                if (committed_just_now(front.connection)) {
+                if (!front.doubtful && follows_a_commit(front.connection)) {
                     front.repeat = true;
                     forget(key_of(front.connection));
                 }

@@ -21,8 +21,9 @@ namespace hptrace {
 // A decision of nf_nat waits for its commit, so that the connection can say whether its first packet got through, and
 // with which reply tuple. When the first packet is dropped later, each retransmission makes a new conntrack entry and
 // the same decision again: these repeats are merged into the first. Once a decision is committed the same tuples mean
-// a new connection (a reused port) - unless that one is never committed: then two packets of one connection were
-// decided at the same time, and the kernel dropped the later one (a clash, nf_ct_resolve_clash).
+// a new connection (a reused port) - or that two packets of one connection were decided at the same time (a clash,
+// nf_ct_resolve_clash). Of such decisions there are as many connections as there are no clashes; where clashes are not
+// seen, one that is never committed so soon after another was counts as one.
 //
 // A commit without a decision is of one whose probe the kernel skipped (the same program was interrupted on that CPU).
 // The commit's tuples make the connection.
@@ -32,6 +33,7 @@ class Merger {
 public:
     struct Options {
         bool sees_commits = true;  // false: nothing waits, nothing is merged, committed stays absent
+        bool sees_clashes = false;
         std::chrono::nanoseconds hold_time = std::chrono::milliseconds(200);
         std::chrono::nanoseconds clash_time = std::chrono::milliseconds(100);  // a commit and a packet that missed it
         std::size_t capacity = 65536;  // of what waits and of the uncommitted decisions remembered: the oldest go first
@@ -42,8 +44,11 @@ public:
 
     void take(Observation&& observation);
 
-    // From now on commits are seen, or not: Options::sees_commits.
-    void set_sees_commits(bool sees) { options_.sees_commits = sees; }
+    // From now on they are seen, or not: Options.
+    void set_sees(bool commits, bool clashes) {
+        options_.sees_commits = commits;
+        options_.sees_clashes = clashes;
+    }
 
     // Some commits were lost since the last call: of the decisions that wait now, none can be called uncommitted.
     void commits_lost();
@@ -82,6 +87,11 @@ private:
         bool resolved = false;     // need not wait
         bool repeat = false;       // merged into an earlier one: never handed over
         bool commit_lost = false;  // no commit will not mean "not committed"
+        // Committed or not, it may yet turn out to be a packet of a connection that was committed just before: it waits
+        // for the clash as long as others wait for their commits.
+        bool doubtful = false;
+        Sequence stands_for_it = 0;  // itself, or of a repeat the one it is merged into
+        std::size_t stands_for = 1;  // decisions that had no clash: itself and its repeats while it waits
     };
     struct Uncommitted {
         std::list<Key>::iterator age;
@@ -90,11 +100,14 @@ private:
 
     static Key key_of(const Connection& connection);
     Waiting* waiting(Sequence sequence);
+    // It was decided when a connection with the same tuples had just been committed.
+    [[nodiscard]] bool follows_a_commit(const Connection& connection) const;
+    void remember_commit(const Connection& connection);
     void forget_commits(std::uint64_t before);
-    bool remember(const Key& key, Sequence sequence);
+    Sequence remember(const Key& key, Sequence sequence);
     void forget(const Key& key);
     void commit(Observation&& observation);
-    [[nodiscard]] bool committed_just_now(const Connection& connection) const;
+    void clash(const Observation& observation);
     void adopt_orphans();
     std::size_t hand_over_front(const Sink& sink);
 

@@ -12,6 +12,19 @@ namespace hptrace {
 
 namespace {
 
+std::optional<Observation::Kind> kind_of(std::uint16_t type) {
+    switch (type) {
+        case HPTRACE_RECORD_DECISION:
+            return Observation::Kind::decision;
+        case HPTRACE_RECORD_COMMIT:
+            return Observation::Kind::commit;
+        case HPTRACE_RECORD_CLASH:
+            return Observation::Kind::clash;
+        default:
+            return std::nullopt;
+    }
+}
+
 Endpoint to_endpoint(Family family, const hptrace_end& end) {
     return {.ip = make_address(family, end.ip), .port = ntohs(end.port)};
 }
@@ -27,16 +40,15 @@ std::optional<Observation> decode(std::span<const std::byte> bytes) {
 
     const auto family = family_from_af(record.family);
     const auto protocol = protocol_from_number(record.l4proto);
-    const bool known_type =
-        record.header.type == HPTRACE_RECORD_DECISION || record.header.type == HPTRACE_RECORD_COMMIT;
+    const auto kind = kind_of(record.header.type);
     const bool known_mechanism =
         record.mechanism == HPTRACE_MECHANISM_NF_NAT || record.mechanism == HPTRACE_MECHANISM_IP_VS;
-    if (record.header.size != sizeof(record) || !known_type || !known_mechanism || !family || !protocol) {
+    if (record.header.size != sizeof(record) || !kind || !known_mechanism || !family || !protocol) {
         return std::nullopt;
     }
 
     Observation out;
-    out.kind = record.header.type == HPTRACE_RECORD_COMMIT ? Observation::Kind::commit : Observation::Kind::decision;
+    out.kind = *kind;
     out.ct = record.ct;
     auto& connection = out.connection;
     connection.mechanism = record.mechanism == HPTRACE_MECHANISM_IP_VS ? Mechanism::ip_vs : Mechanism::nf_nat;

@@ -12,7 +12,8 @@ namespace hptrace {
 
 // A record of the ring buffer, decoded.
 struct Observation {
-    enum class Kind : std::uint8_t { decision, commit };
+    // clash: an entry whose connection conntrack has already; it gets freed, or serves its own packet only.
+    enum class Kind : std::uint8_t { decision, commit, clash };
 
     Kind kind = Kind::decision;
     std::uint64_t ct = 0;   // address of the conntrack entry while it lives; 0 for ip_vs

@@ -124,7 +124,8 @@ private:
     }
 
     void report_probe(const ProbeStatus& probe) {
-        if (probe.mode != ProbeMode::none || attached(probe) || probe.purpose == ProbePurpose::commit ||
+        const bool follows_decision = probe.purpose == ProbePurpose::commit || probe.purpose == ProbePurpose::clash;
+        if (probe.mode != ProbeMode::none || attached(probe) || follows_decision ||
             !said_of_probes_.insert({probe.subsystem, probe.present}).second) {
             return;
         }

@@ -310,3 +310,147 @@ TEST_CASE("a repeat that will never be handed over is not waited for") {
     test.merger.take(Fixture::decision(2, 220 * ms));
     CHECK(test.merger.handed_over(220 * ms));
 }
+
+namespace {
+
+Observation clash(std::uint64_t ct, std::uint64_t at) {
+    return Fixture::observation(Observation::Kind::clash, ct, at, 1000);
+}
+
+// A decision that is seen at confirm only.
+Observation confirmed(std::uint64_t ct, std::uint64_t at) {
+    auto record = Fixture::decision(ct, at);
+    record.connection.committed = true;
+    return record;
+}
+
+}  // namespace
+
+TEST_CASE("a packet that met a committed one is no connection, though its entry came to the confirm, too") {
+    Fixture test({.sees_clashes = true});
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::commit(1, 1));
+    test.merger.take(Fixture::decision(2, 2));
+    test.merger.take(Fixture::commit(2, 3));  // seen at its entry
+    CHECK(test.release(4) == 1);
+    test.merger.take(clash(2, 5));
+    CHECK(test.release(1000 * ms) == 0);
+    // Nor does it stand in the way of the next one.
+    test.merger.take(Fixture::decision(3, 2000 * ms));
+    test.merger.take(Fixture::commit(3, 2001 * ms));
+    CHECK(test.release(2001 * ms) == 1);
+}
+
+TEST_CASE("a port that is used again at once is a new connection as long as there is no clash") {
+    Fixture test({.sees_clashes = true});
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::commit(1, 1));
+    test.merger.take(Fixture::decision(2, 2));
+    test.merger.take(Fixture::commit(2, 3));
+    CHECK(test.release(4) == 1);
+    CHECK(test.release(201 * ms) == 1);
+    REQUIRE(test.out.size() == 2);
+    CHECK(test.out[1].committed == true);
+    // So is one whose first packet is dropped.
+    test.merger.take(Fixture::decision(3, 90 * ms));
+    REQUIRE(test.release(300 * ms) == 1);
+    CHECK(test.out[2].committed == false);
+}
+
+TEST_CASE("of two packets that meet, either may win") {
+    for (const std::uint64_t loser : {1U, 2U}) {
+        Fixture test({.sees_clashes = true});
+        test.merger.take(Fixture::decision(1, 0));
+        SECTION("both decided before one is committed") {
+            test.merger.take(Fixture::decision(2, 1));
+            test.merger.take(Fixture::commit(1, 2));
+            test.merger.take(Fixture::commit(2, 3));
+        }
+        SECTION("one decided after the other one came to the confirm") {
+            test.merger.take(Fixture::commit(1, 1));
+            test.merger.take(Fixture::decision(2, 2));
+            test.merger.take(Fixture::commit(2, 3));
+        }
+        SECTION("a commit is seen at its return") {
+            test.merger.take(Fixture::decision(2, 1));
+            test.merger.take(clash(loser, 2));
+            test.merger.take(Fixture::commit(3 - loser, 3));
+            test.merger.take(Fixture::commit(3 - loser, 4));  // the winner's entry has become the loser's
+            CHECK(test.release(1000 * ms) == 1);
+            continue;
+        }
+        test.merger.take(clash(loser, 4));
+        CHECK(test.release(1000 * ms) == 1);
+    }
+}
+
+TEST_CASE("of packets that meet when a port is used again one makes a connection") {
+    for (const std::uint64_t loser : {2U, 3U}) {
+        Fixture test({.sees_clashes = true});
+        test.merger.take(Fixture::decision(1, 0));
+        test.merger.take(Fixture::commit(1, 1));
+        test.merger.take(Fixture::decision(2, 2));
+        test.merger.take(Fixture::decision(3, 3));
+        test.merger.take(clash(loser, 4));
+        test.merger.take(Fixture::commit(5 - loser, 5));
+        CHECK(test.release(1000 * ms) == 2);
+    }
+}
+
+TEST_CASE("many packets that meet are one connection") {
+    Fixture test({.sees_clashes = true});
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::commit(1, 1));
+    test.merger.take(Fixture::decision(2, 2));
+    test.merger.take(Fixture::commit(2, 3));
+    test.merger.take(Fixture::decision(3, 4));
+    test.merger.take(Fixture::decision(4, 5));
+    for (const std::uint64_t loser : {3U, 2U, 4U}) {
+        test.merger.take(clash(loser, 6));
+    }
+    CHECK(test.release(1000 * ms) == 1);
+}
+
+TEST_CASE("decisions seen at confirm: a clash takes one of them away") {
+    for (const std::uint64_t loser : {1U, 2U}) {
+        Fixture test({.sees_commits = false, .sees_clashes = true});
+        test.merger.take(confirmed(1, 0));
+        CHECK(test.release(1) == 1);
+        test.merger.take(confirmed(2, 2));
+        CHECK(test.release(3) == 0);
+        test.merger.take(clash(loser, 4));
+        CHECK(test.release(1000 * ms) == 0);
+    }
+    Fixture test({.sees_commits = false, .sees_clashes = true});
+    test.merger.take(confirmed(1, 0));
+    test.merger.take(confirmed(2, 2));
+    CHECK(test.release(202 * ms) == 2);
+}
+
+TEST_CASE("a clash of other tuples takes nothing away") {
+    Fixture test({.sees_clashes = true});
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::commit(1, 1));
+    test.merger.take(Fixture::decision(2, 2));
+    test.merger.take(Fixture::observation(Observation::Kind::clash, 2, 3, 2000));
+    test.merger.take(Fixture::commit(2, 4));
+    CHECK(test.release(1000 * ms) == 2);
+}
+
+TEST_CASE("the memory of an entry that lost may serve the next connection: its own was committed all the same") {
+    Fixture test({.sees_clashes = true});
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::decision(2, 1));
+    test.merger.take(clash(1, 2));
+    SECTION("after the commit") {
+        test.merger.take(Fixture::commit(2, 3));
+        test.merger.take(Fixture::decision(1, 4, 2000));
+    }
+    SECTION("before the commit") {
+        test.merger.take(Fixture::decision(1, 3, 2000));
+        test.merger.take(Fixture::commit(2, 4));
+    }
+    CHECK(test.release(1000 * ms) == 2);
+    CHECK(test.out[0].committed == true);
+    CHECK(test.out[1].committed == false);
+}

@@ -101,6 +101,8 @@ TEST_CASE("IPv6, ip_vs and commits are told apart") {
     CHECK(observation->connection.mechanism == Mechanism::ip_vs);
     CHECK(observation->connection.protocol == Protocol::udp);
     CHECK(to_string(observation->connection.original) == "[2001:db8::1]:53");
+    record.header.type = HPTRACE_RECORD_CLASH;
+    CHECK(decode_record(record)->kind == Observation::Kind::clash);
 }
 
 TEST_CASE("bytes that are no record are refused") {
