@@ -12,6 +12,7 @@ import time
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [here, os.path.join(here, "..", "vm")]
 
+from lib.memory import keep_in_memory  # noqa: E402
 from lib.netns import private_mounts  # noqa: E402
 from tier import services  # noqa: E402
 from tier.cases import CASES, CaseRun, Setting  # noqa: E402
@@ -56,6 +57,8 @@ def main():
     if not host:
         prepare()
     private_mounts("/var/lib/cni", "/run/netns")
+    if not host:
+        keep_in_memory("ipset", "iptables-legacy", "iptables-nft")  # kube-proxy, portmap
     setting = Setting(options.cache, options.version, ("127.0.0.1" if host else HOST, services.API_PORT),
                       os.environ["HPTRACE_OUT"], options.kernel, options.hptrace)
     failed = []

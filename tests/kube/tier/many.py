@@ -32,7 +32,7 @@ class ManyRun:
         proxy = KubeProxy(self.setting.kube_proxy, self.setting.version, cluster.node, self.mode, path,
                           f"/tmp/{self.name}")
         try:
-            self.numbers["kube_proxy_seconds"] = round(proxy.start(limit=3300), 1)
+            self.numbers["kube_proxy_seconds"] = round(proxy.start(limit=6000), 1)
             Intruder(cluster, path).start()
             begin = time.monotonic()
             dump.take(cluster.node, f"{self.folder}/dump", CACHE, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
