@@ -21,6 +21,9 @@ endif()
 # v3: the newest instruction set that a 5.10 kernel verifies.
 set(bpf_flags -target bpf -mcpu=v3 -g -O2 -std=gnu17 -Wall -Wextra -Wno-unused-parameter -fno-strict-aliasing
   -D${bpf_target_define})
+if(CMAKE_SYSROOT)
+  list(APPEND bpf_flags --sysroot=${CMAKE_SYSROOT})  # libbpf's headers
+endif()
 if(HPTRACE_WERROR)
   list(APPEND bpf_flags -Werror)
 endif()

@@ -52,6 +52,11 @@ END
   "$1" -c "$place/apt.conf" "${@:2}"
 }
 
+# debian_closure SUITE ARCHITECTURE PACKAGE...: prints the packages and all they depend on.
+debian_closure() {
+  debian_apt "$1" "$2" apt-get -q --simulate --no-install-recommends install "${@:3}" | sed -n 's/^Inst \([^ ]*\).*/\1/p'
+}
+
 # debian_unpack SUITE ARCHITECTURE FOLDER PACKAGE...: downloads the packages and unpacks them into FOLDER, which appears
 # complete or not at all.
 debian_unpack() {
