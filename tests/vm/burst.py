@@ -23,7 +23,7 @@ from lib.report import Report  # noqa: E402
 
 PORT = 3306
 FIRST_PORT, PORTS = 2000, 60_000  # a client address has so many
-SKIPPED = 1500  # connections while probes are skipped
+SKIPPED = 1000  # connections while probes are skipped
 
 
 class BurstTest:
@@ -116,7 +116,7 @@ class BurstTest:
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hptrace", required=True, help="the binary under test")
-    parser.add_argument("--connections", type=int, default=20_000, help="of the burst (%(default)s)")
+    parser.add_argument("--connections", type=int, default=5_000, help="of the burst (%(default)s)")
     options = parser.parse_args()
     private_mounts("/run/netns", "/var/lib/cni")
     report = Report(f"bursts on {os.uname().release}", (("WHAT", 16), ("PROBE", 7), ("MADE", 7), ("SHOWN", 7), ("LOST", 30)))
