@@ -66,9 +66,12 @@ Result<BpfObject> BpfObject::attach(std::span<const std::byte> image, const std:
     }
     auto* object = out.object_.get();
 
+    bool kprobes = false;
     bpf_program* program = nullptr;
     bpf_object__for_each_program(program, object) {
-        bpf_program__set_autoload(program, std::ranges::find(programs, bpf_program__name(program)) != programs.end());
+        const bool wanted = std::ranges::find(programs, bpf_program__name(program)) != programs.end();
+        bpf_program__set_autoload(program, wanted);
+        kprobes = kprobes || (wanted && bpf_program__type(program) == BPF_PROG_TYPE_KPROBE);
     }
     bpf_map* map = nullptr;
     bpf_object__for_each_map(map, object) {
@@ -81,6 +84,8 @@ Result<BpfObject> BpfObject::attach(std::span<const std::byte> image, const std:
             if (const int error = bpf_map__set_initial_value(map, &filter, sizeof(filter)); error != 0) {
                 return refused("cannot hand the filter to the BPF programs", -error, log);
             }
+        } else if (bpf_map__type(map) == BPF_MAP_TYPE_LRU_HASH && !kprobes) {
+            bpf_map__set_autocreate(map, false);  // kprobes remember things, and nothing else does
         }
     }
     if (const int error = bpf_object__load(object); error != 0) {
