@@ -38,18 +38,12 @@ Result<SharedMaps> SharedMaps::create() {
     if (!counters) {
         return std::unexpected(counters.error());
     }
-    auto pending = create_map(BPF_MAP_TYPE_LRU_HASH, "pending", sizeof(std::uint64_t), sizeof(std::uint64_t),
-                              HPTRACE_PENDING_ENTRIES);
-    if (!pending) {
-        return std::unexpected(pending.error());
-    }
     void* mapped = ::mmap(nullptr, sizeof(hptrace_counters), PROT_READ | PROT_WRITE, MAP_SHARED, counters->get(), 0);
     if (mapped == MAP_FAILED) {
         return system_error("cannot map the BPF map counters");
     }
     maps.events_ = *std::move(events);
     maps.counters_ = *std::move(counters);
-    maps.pending_ = *std::move(pending);
     maps.mapped_ = static_cast<hptrace_counters*>(mapped);
     return maps;
 }
@@ -57,13 +51,11 @@ Result<SharedMaps> SharedMaps::create() {
 SharedMaps::SharedMaps(SharedMaps&& other) noexcept
     : events_(std::move(other.events_)),
       counters_(std::move(other.counters_)),
-      pending_(std::move(other.pending_)),
       mapped_(std::exchange(other.mapped_, nullptr)) {}
 
 SharedMaps& SharedMaps::operator=(SharedMaps&& other) noexcept {
     std::swap(events_, other.events_);
     std::swap(counters_, other.counters_);
-    std::swap(pending_, other.pending_);
     std::swap(mapped_, other.mapped_);
     return *this;
 }
@@ -78,10 +70,7 @@ int SharedMaps::find(std::string_view name) const {
     if (name == "events") {
         return events_.get();
     }
-    if (name == "counters") {
-        return counters_.get();
-    }
-    return name == "pending" ? pending_.get() : -1;
+    return name == "counters" ? counters_.get() : -1;
 }
 
 // Ends before begins: a change between the two shows as under way.

@@ -37,7 +37,6 @@ private:
 
     Fd events_;
     Fd counters_;
-    Fd pending_;
     hptrace_counters* mapped_ = nullptr;
 };
 
