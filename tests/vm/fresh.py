@@ -186,6 +186,22 @@ class Fresh:
             problems.append("stderr does not speak of BTF")
         self.verdict("refused", "no BTF", program, problems)
 
+    def no_uevents(self, cluster):
+        """What is loaded is traced all the same, and it says that modules which come later are not."""
+        deny = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib", "deny_uevents.py")
+        program = hptrace.Hptrace(cluster.node, sys.executable, deny, self.binary, "--port", "3306", "--json")
+        problems = [] if program.wait_tracing() else ["did not trace"]
+        _, local = ask_once(cluster.client, "tcp", MYSQL.address[4], 3306)
+        program.status = program.stop()
+        seen = [record["verdict"] for record in program.records("connection") if record["client"]["port"] == local[1]]
+        if seen != ["hijacked"]:
+            problems.append(f"verdicts: {seen}")
+        if not any("modules that are loaded from now on are not traced" in line for line in program.stderr):
+            problems.append("it does not say what is not traced")
+        if program.status != 3:
+            problems.append("exit status")
+        self.verdict("no news of modules", "seccomp", program, problems)
+
     def lockdown(self, incident):
         """Kernel lockdown refuses kprobes and reading kernel memory. fexit probes work all the same where the kernel has
         them, and notice that rules change. Last: it cannot be undone before the next boot."""
@@ -244,6 +260,7 @@ class Fresh:
         self.stdout_unusable(incident.cluster.node)
         self.leaves_nothing(incident.cluster.node)
         self.no_btf()
+        self.no_uevents(incident.cluster)
         self.lockdown(incident)
 
 
