@@ -138,9 +138,7 @@ class CaptureTest:
 
     @staticmethod
     def disagreements(wanted, program):
-        found = {}
-        for record in program.records("connection"):
-            found.setdefault(hptrace.connection_key(record), []).append(record)
+        found = program.connections()
         problems = []
         for attempt in wanted:
             records = found.pop(attempt.key(), [])
@@ -173,9 +171,7 @@ class CaptureTest:
         os.kill(program.pid, signal.SIGCONT)
         status = program.stop()
         shown = len({hptrace.connection_key(record) for record in program.records("connection") if not record["existing"]})
-        lost = {}
-        for record in program.records("lost"):
-            lost[record["where"]] = lost.get(record["where"], 0) + record["count"]
+        lost = program.losses()
         summary = (program.records("summary") or [{}])[-1]
         counted = shown + lost.get("ring_buffer", 0)
         # A missed probe may be that of a decision or of a commit.

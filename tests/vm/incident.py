@@ -138,11 +138,7 @@ class RowTest:
 
     def compare(self, attempts):
         """Every connection has one record of each hptrace, and they agree with who answered."""
-        self.records = {}
-        for probe, tracer in self.tracers.items():
-            self.records[probe] = {}
-            for record in tracer.records("connection"):
-                self.records[probe].setdefault(hptrace.connection_key(record), []).append(record)
+        self.records = {probe: tracer.connections() for probe, tracer in self.tracers.items()}
         for attempt in attempts:
             problems, verdicts, reasons = [], [], []
             if attempt.answer != attempt.expected_answer:

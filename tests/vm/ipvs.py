@@ -106,12 +106,9 @@ class IpvsTest:
         ready = all([tracer.wait_tracing() for tracer in tracers.values()])
         made = self._connect() if ready else []
         packets = self._datagrams() if ready else 0
-        records = {}
-        for probe, tracer in tracers.items():
+        for tracer in tracers.values():
             tracer.stop()
-            records[probe] = {}
-            for record in tracer.records("connection"):
-                records[probe].setdefault(hptrace.connection_key(record), []).append(record)
+        records = {probe: tracer.connections() for probe, tracer in tracers.items()}
         for kind, family, protocol, answers, keys in made:
             problems = self._wrong(kind, family, answers, keys, records)
             self.report.check([f"conntrack={conntrack}", kind.name, f"ipv{family}", protocol, "/".join(sorted(set(answers)))],

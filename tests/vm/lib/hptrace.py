@@ -52,6 +52,20 @@ class Hptrace:
         """The JSON lines of this type."""
         return [record for record in map(_parse, self.stdout) if record.get("type") == kind]
 
+    def connections(self):
+        """The records of connections, by connection_key()."""
+        found = {}
+        for record in self.records("connection"):
+            found.setdefault(connection_key(record), []).append(record)
+        return found
+
+    def losses(self):
+        """What it counted as lost, by place."""
+        lost = {}
+        for record in self.records("lost"):
+            lost[record["where"]] = lost.get(record["where"], 0) + record["count"]
+        return lost
+
     def transcript(self):
         return "\n".join(["$ " + " ".join(self.command), *self.stdout, *("2> " + line for line in self.stderr)])
 
