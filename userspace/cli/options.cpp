@@ -28,6 +28,7 @@ Examples:
   hptrace --port 3306                      follow connections to port 3306
   hptrace --port 3306 --only hijacked      show hijacked ones only
   hptrace --port 80,8000-8100 --proto tcp --json
+  hptrace --journald                       for weeks: tell the journal what is wrong
   hptrace --existing                       judge the connections conntrack knows already, then stop
   hptrace -p 3306 -- mysql -h 10.96.0.10   trace while this command runs
   hptrace audit                            which Services a hostPort can take over
@@ -69,10 +70,13 @@ struct Raw {
     std::optional<std::string> from;
     std::string duration;
     std::string count;
+    std::string repeat;
+    std::string ignore;
     std::string probe = "auto";
     bool ipv4 = false;
     bool ipv6 = false;
     bool json = false;
+    bool journald = false;
     bool existing = false;
     bool strict = false;
 };
@@ -99,6 +103,15 @@ void add_trace_options(CLI::App& app, Raw& raw) {
     app.add_option("--only", raw.only, "Show only these verdicts (a list is fine)")
         ->type_name("VERDICT")
         ->allow_extra_args(false);
+    auto* journald = app.add_flag("--journald", raw.journald,
+                                  "Report to systemd's journal what is wrong, instead of everything to stdout "
+                                  "(with --json: as well)");
+    app.add_option("--repeat", raw.repeat, "With --journald: how often to tell of a conflict again (60)")
+        ->type_name("SECONDS")
+        ->needs(journald);
+    app.add_option("--ignore", raw.ignore,
+                   "Accepted conflicts, a line each: conflict=ID, or any of port= pod= service= destination=")
+        ->type_name("FILE");
     app.add_flag("--existing", raw.existing, "Judge the connections that exist already, then stop");
     app.add_option("--duration", raw.duration, "Stop after this time")->type_name("SECONDS");
     app.add_option("--count", raw.count, "Stop after this many connections were shown")->type_name("N");
@@ -201,6 +214,7 @@ Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
     options.all_netns = raw.netns == all_netns;
     options.netns = options.all_netns ? "" : raw.netns;
     options.json = raw.json;
+    options.journald = raw.journald;
     options.existing = raw.existing;
     options.command = std::move(command);
     auto filter = make_filter(raw);
@@ -219,11 +233,25 @@ Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
     }
     options.probe = *probe;
     if (!raw.duration.empty()) {
-        auto duration = parse_duration(raw.duration);
+        auto duration = parse_duration("--duration", raw.duration);
         if (!duration) {
             return std::unexpected(duration.error());
         }
         options.duration = *duration;
+    }
+    if (!raw.repeat.empty()) {
+        auto repeat = parse_duration("--repeat", raw.repeat);
+        if (!repeat) {
+            return std::unexpected(repeat.error());
+        }
+        options.repeat = *repeat;
+    }
+    if (!raw.ignore.empty()) {
+        auto accepted = Accepted::read(raw.ignore);
+        if (!accepted) {
+            return std::unexpected(accepted.error());
+        }
+        options.accepted = *std::move(accepted);
     }
     if (!raw.count.empty()) {
         options.count = parse_number<std::uint64_t>(raw.count);
@@ -274,11 +302,11 @@ Result<std::vector<PortRange>> parse_ports(std::string_view text) {
     return ports;
 }
 
-Result<std::chrono::nanoseconds> parse_duration(std::string_view text) {
+Result<std::chrono::nanoseconds> parse_duration(std::string_view option, std::string_view text) {
     constexpr double most = 1e9;  // about 30 years, and far from overflow in nanoseconds
     const auto seconds = parse_number<double>(text);
     if (!seconds || !(*seconds > 0) || *seconds > most) {
-        return bad_value("--duration", text, "use seconds, more than 0");
+        return bad_value(option, text, "use seconds, more than 0");
     }
     return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(*seconds));
 }

@@ -12,6 +12,7 @@
 #include "base/error.hpp"
 #include "capture/capture.hpp"
 #include "capture/filter.hpp"
+#include "cli/accepted.hpp"
 #include "judge/finding.hpp"
 
 namespace hptrace {
@@ -22,6 +23,9 @@ struct TraceOptions {
     bool all_netns = false;     // --netns all
     std::vector<Verdict> only;  // empty: every verdict is shown
     bool json = false;
+    bool journald = false;
+    std::chrono::nanoseconds repeat = std::chrono::seconds(60);  // --journald: one entry per conflict and so long
+    Accepted accepted;
     bool existing = false;
     std::optional<std::chrono::nanoseconds> duration;
     std::optional<std::uint64_t> count;
@@ -54,7 +58,7 @@ Result<Command> parse_command_line(std::vector<std::string> arguments);
 // "3306,8000-8100"; port 0 does not exist.
 Result<std::vector<PortRange>> parse_ports(std::string_view text);
 
-// Seconds, fractions allowed; more than 0.
-Result<std::chrono::nanoseconds> parse_duration(std::string_view text);
+// Seconds, fractions allowed; more than 0. `option`: whose value it is.
+Result<std::chrono::nanoseconds> parse_duration(std::string_view option, std::string_view text);
 
 }  // namespace hptrace

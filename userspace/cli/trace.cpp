@@ -8,21 +8,27 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <set>
+#include <thread>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "base/clock.hpp"
 #include "capture/capture.hpp"
 #include "cli/child.hpp"
 #include "cli/overview.hpp"
+#include "cli/probe_report.hpp"
 #include "cli/run.hpp"
+#include "cli/service_manager.hpp"
 #include "cli/signals.hpp"
 #include "cli/traced_netns.hpp"
 #include "judge/judge.hpp"
 #include "names/names.hpp"
+#include "output/journal.hpp"
 #include "output/output.hpp"
 #include "state/netns.hpp"
 #include "state/reader.hpp"
@@ -45,12 +51,35 @@ Key key_of(const Connection& connection) {
     return {connection.netns, connection.zone, connection.protocol, connection.client, connection.original};
 }
 
-std::unique_ptr<Output> make_output(Writer& writer, const TraceOptions& options, const NodeState& state) {
-    if (options.json) {
-        return make_json_output(writer, {.node = state.node, .netns = options.all_netns ? 0 : state.netns});
+// What an earlier run reported, if the service manager gives hptrace a place to keep that (StateDirectory=).
+Reported open_reported() {
+    const auto* const folder = std::getenv("STATE_DIRECTORY");
+    if (folder == nullptr) {
+        return {};
     }
-    return make_text_output(
-        writer, {.colour = ::isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr, .netns = state.netns});
+    auto reported = Reported::open(std::filesystem::path(folder) / "reported");
+    if (!reported) {
+        note(fmt::format("what was reported before is not known: {}", describe(reported.error())));
+        return {};
+    }
+    return *std::move(reported);
+}
+
+// stdout, unless the journal takes its place; and the journal.
+std::vector<std::unique_ptr<Output>> make_outputs(Writer& writer, JournalSocket& journal, const TraceOptions& options,
+                                                  const NodeState& state) {
+    std::vector<std::unique_ptr<Output>> outputs;
+    if (options.json) {
+        outputs.push_back(make_json_output(writer, {.node = state.node, .netns = options.all_netns ? 0 : state.netns}));
+    } else if (!options.journald) {
+        const bool colour = ::isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr;
+        outputs.push_back(make_text_output(writer, {.colour = colour, .netns = state.netns}));
+    }
+    if (options.journald) {
+        outputs.push_back(
+            make_journal_output(journal, open_reported(), {.repeat = options.repeat, .netns = state.netns}));
+    }
+    return outputs;
 }
 
 class Trace {
@@ -68,7 +97,7 @@ public:
                        .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; }},
                       [this](const NodeState& state) { incomplete_ = incomplete_ || !is_complete(state); }),
           state_(namespaces_.here().history().refresh().state),
-          output_(make_output(writer_, options, *state_)) {}
+          outputs_(make_outputs(writer_, journal_, options, *state_)) {}
 
     int run() {
         begin();
@@ -80,73 +109,81 @@ public:
     }
 
 private:
+    // `what` of each output.
+    template <class... Parameters, class... Arguments>
+    void tell(void (Output::*what)(Parameters...), const Arguments&... arguments) {
+        for (const auto& output : outputs_) {
+            std::invoke(what, *output, arguments...);
+        }
+    }
+
     void begin() {
         static_cast<void>(namespaces_.here().introduce());
-        introduce(*state_);
+        introduce(namespaces_.here());
         if (!options_.all_netns) {
             std::ranges::for_each(nothing_to_see(*state_, filter_), note);
         }
+        const auto mode = capture_ == nullptr                   ? "existing connections"
+                          : capture_->mode() == ProbeMode::none ? "nothing yet"
+                                                                : to_string(capture_->mode());
         if (capture_ != nullptr) {
-            report_probes();
-            note(capture_->mode() == ProbeMode::none ? std::string("tracing (nothing yet)")
-                                                     : fmt::format("tracing ({})", to_string(capture_->mode())));
+            incomplete_ = !probe_report_.say(*capture_) || incomplete_;
+            note(fmt::format("tracing ({})", mode));
         }
         started_ = Clock::now();
-        output_->tracing();
+        tell(&Output::tracing, mode);
+        manager_.ready(fmt::format("tracing ({})", mode));
     }
 
     // What a namespace is like, and the conflicts in it.
-    void introduce(const NodeState& state) {
-        output_->begin(overview(state, filter_));
-        std::ranges::for_each(not_understood(state), note);
-        for (auto& conflict : find_conflicts(state, filter_)) {
-            if (!conflict.bypass && conflict.winner != Winner::service) {
-                add_names(conflict, state);
-                output_->conflict(conflict);
+    void introduce(TracedNetns& netns) {
+        const auto state = netns.history().newest().state;
+        tell(&Output::begin, overview(*state, filter_));
+        std::ranges::for_each(not_understood(*state), note);
+        static_cast<void>(netns.news());
+        compare_conflicts(netns, *state, 0);
+    }
+
+    // What came or went since the last time.
+    void compare_conflicts(TracedNetns& netns, const NodeState& state, std::uint64_t read_ns) {
+        auto conflicts = find_conflicts(state, filter_);
+        for (auto& conflict : conflicts) {
+            add_names(conflict, state);
+        }
+        const auto [appeared, ended] = netns.conflicts().update(conflicts, is_complete(state), read_ns);
+        for (const auto& [those, what] :
+             {std::pair(&appeared, &Output::conflict), std::pair(&ended, &Output::conflict_ended)}) {
+            for (const auto& conflict : *those) {
+                if (!options_.accepted.covers(conflict)) {
+                    tell(what, conflict);
+                }
             }
         }
     }
 
-    // Says what is not traced.
-    void report_probes() {
-        for (const auto& probe : capture_->probes()) {
-            report_probe(probe);
-        }
-        if (capture_->mode() == ProbeMode::confirm) {
-            note("connections whose first packet is dropped are not seen in this probe mode");
-        }
-        if (!said_of_missed_ && !capture_->counts_missed()) {
-            said_of_missed_ = true;
-            note(
-                "this kernel does not count the kprobes it skips (Linux 6.7 does): a connection made while other BPF "
-                "programs work on their maps may be missed");
-        }
-    }
-
-    void report_probe(const ProbeStatus& probe) {
-        const bool follows_decision = probe.purpose == ProbePurpose::commit || probe.purpose == ProbePurpose::clash;
-        if (probe.mode != ProbeMode::none || attached(probe) || follows_decision ||
-            !said_of_probes_.insert({probe.subsystem, probe.present}).second) {
+    void follow_state() {
+        bool news = false;
+        namespaces_.each([&](TracedNetns& netns) {
+            if (!netns.introduced()) {
+                return;
+            }
+            const bool again = netns.conflicts().waiting() && netns.history().may_refresh();
+            if (again) {
+                netns.history().refresh();
+            }
+            const auto state = netns.news();
+            if (const auto& read = netns.history().newest(); state || (again && read.consistent())) {
+                compare_conflicts(netns, *read.state, read.boot_ns);
+                news = true;
+            }
+        });
+        if (!news) {
             return;
         }
-        if (probe.purpose == ProbePurpose::change) {
-            if (probe.present) {
-                note(fmt::format("changes of {} are not noticed at once: {}", probe.subsystem, probe.why_not_better));
-            }
-        } else if (!probe.present) {
-            note(fmt::format("{} is not loaded: it rewrites nothing now, and is traced once it is", probe.subsystem));
-        } else {
-            incomplete_ = true;
-            note(fmt::format("{} is not traced: {}", probe.subsystem, probe.why_not_better));
+        if (auto unread = namespaces_.unread().sources; unread != unread_) {
+            unread_ = std::move(unread);
+            tell(&Output::unread, unread_);
         }
-    }
-
-    // Does another function of the same subsystem serve the purpose?
-    [[nodiscard]] bool attached(const ProbeStatus& wanted) const {
-        return std::ranges::any_of(capture_->probes(), [&](const ProbeStatus& probe) {
-            return probe.subsystem == wanted.subsystem && probe.purpose == wanted.purpose &&
-                   probe.mode != ProbeMode::none;
-        });
     }
 
     // Of those that conntrack knows, what `wanted` and the filter take and was not judged before.
@@ -193,10 +230,10 @@ private:
                 note(fmt::format("{} was unloaded: it rewrites nothing now", change.subsystem));
                 continue;
             }
-            output_->gap({.from_boot_ns = change.from_boot_ns,
-                          .to_boot_ns = change.to_boot_ns,
-                          .why = fmt::format("{} was loaded", change.subsystem)});
-            report_probes();
+            tell(&Output::gap, Gap{.from_boot_ns = change.from_boot_ns,
+                                   .to_boot_ns = change.to_boot_ns,
+                                   .why = fmt::format("{} was loaded", change.subsystem)});
+            incomplete_ = !probe_report_.say(*capture_) || incomplete_;
             // What exists is judged by a state from before it was read and one from after that.
             namespaces_.here().history().refresh();
             const auto mechanism = change.subsystem == "ip_vs" ? Mechanism::ip_vs : Mechanism::nf_nat;
@@ -273,8 +310,11 @@ private:
             }
             namespaces_.judge(show_);
             follow_modules();
+            follow_state();
             handle_signals();
             report_losses(false);
+            tell(&Output::turn);
+            manager_.turn();
             writer_.check_reader();
         }
         // What was decided before the end belongs to it. SIGCHLD can overtake the last records.
@@ -358,21 +398,27 @@ private:
         }
         // Others than this one are read when they are needed.
         if (auto& netns = namespaces_.of(finding.connection.netns); netns.introduce()) {
-            introduce(*netns.history().newest().state);
+            introduce(netns);
         }
         ++verdicts_.at(static_cast<std::size_t>(finding.verdict));
+        if (options_.accepted.covers(finding)) {
+            ++suppressed_;
+            return;
+        }
+        alarmed_ = alarmed_ || is_alarm(finding.verdict);
         if (options_.only.empty() || std::ranges::find(options_.only, finding.verdict) != options_.only.end()) {
-            output_->connection(finding);
+            tell(&Output::connection, finding);
             ++shown_;
         }
     }
 
-    [[nodiscard]] std::array<Loss, 4> losses() const {
+    [[nodiscard]] std::array<Loss, 5> losses() const {
         const auto counters = capture_->counters();
         return {{{"ring_buffer", counters.lost_ring},
                  {"pending", counters.lost_pending},
                  {"missed_probes", counters.missed_probes},
-                 {"commit", counters.lost_commit}}};  // the connection itself is shown
+                 {"commit", counters.lost_commit},   // the connection itself is shown
+                 {"journal", journal_.dropped()}}};  // and so it is counted
     }
 
     void report_losses(bool last) {
@@ -384,13 +430,14 @@ private:
         const auto total = losses();
         for (std::size_t i = 0; i < total.size(); ++i) {
             if (total.at(i).count > said_losses_.at(i).count) {
-                output_->lost({total.at(i).where, total.at(i).count - said_losses_.at(i).count});
+                tell(&Output::lost, Loss{total.at(i).where, total.at(i).count - said_losses_.at(i).count});
             }
         }
         said_losses_ = total;
     }
 
     int end() {
+        manager_.stopping();
         if (child_) {
             note(fmt::format("{} (process {}) is still running", options_.command.front(), child_->pid()));
         }
@@ -408,12 +455,25 @@ private:
         const auto unread = namespaces_.unread();
         summary.unread_sources = unread.sources;
         summary.unread_rules = unread.rules;
+        summary.suppressed = suppressed_;
         summary.exit_status = status(summary.lost);
-        output_->summary(summary);
+        tell(&Output::summary, summary);
+        end_journal();
         if (error_) {
             return fail(*error_);
         }
         return finish(writer_, summary.exit_status);
+    }
+
+    // What journald has not taken yet gets a last chance.
+    void end_journal() {
+        const auto limit = Clock::now() + 1s;
+        for (journal_.flush(); journal_.waiting() > 0 && Clock::now() < limit; journal_.flush()) {
+            std::this_thread::sleep_for(poll_interval);
+        }
+        if (const auto missing = journal_.waiting() + journal_.dropped(); missing > 0) {
+            note(describe({fmt::format("journald did not take {} entries", missing), journal_.problem(), {}}));
+        }
     }
 
     [[nodiscard]] int status(std::uint64_t lost) {
@@ -421,10 +481,8 @@ private:
         if (error_) {
             return exit_failure;
         }
-        for (std::size_t i = 0; i < verdicts_.size(); ++i) {
-            if (verdicts_.at(i) > 0 && is_alarm(static_cast<Verdict>(i))) {
-                return exit_hijack;
-            }
+        if (alarmed_) {
+            return exit_hijack;
         }
         const bool no_services = !options_.all_netns && !can_be_clean(*namespaces_.here().history().newest().state);
         const bool unproven =
@@ -442,20 +500,24 @@ private:
     const LiveJudge::Sink show_ = [this](const Finding& finding) { show(finding); };
     NodeStatePtr state_;  // as it was in the beginning
     Writer writer_{STDOUT_FILENO};
-    std::unique_ptr<Output> output_;
+    JournalSocket journal_;
+    std::vector<std::unique_ptr<Output>> outputs_;
+    ServiceManager manager_ = ServiceManager::from_environment();
     Clock::time_point started_;
     Clock::time_point losses_said_;
-    std::array<Loss, 4> said_losses_{};
-    std::set<std::pair<std::string, bool>> said_of_probes_;  // subsystem, whether it was there
+    std::array<Loss, 5> said_losses_{};
+    ProbeReport probe_report_;
     std::set<Key> existing_;
     std::uint64_t existing_end_ = 0;
     std::array<std::uint64_t, verdict_count> verdicts_{};
+    bool alarmed_ = false;  // by what is not accepted
+    std::uint64_t suppressed_ = 0;
+    std::vector<std::string> unread_;
     std::uint64_t shown_ = 0;
     std::optional<Child> child_;
     std::optional<Error> error_;
     bool stopped_ = false;
     bool modules_followed_ = true;
-    bool said_of_missed_ = false;
 };
 
 }  // namespace

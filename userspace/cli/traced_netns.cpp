@@ -48,6 +48,15 @@ bool TracedNetns::gone() {
     return judge_.idle() && !history_.empty() && history_.newest().state->sources.contains(std::string(netns_source));
 }
 
+NodeStatePtr TracedNetns::news() {
+    const auto& read = history_.newest();
+    // Only a state as it was at one moment: half of a change looks like a conflict, or like the end of one.
+    if (read.state == told_ || !read.consistent()) {
+        return nullptr;
+    }
+    return told_ = read.state;
+}
+
 TracedNamespaces::TracedNamespaces(const std::filesystem::path& cni_results, ChangeCounters counters,
                                    TracedNetns::OnRead on_read)
     : counters_(std::move(counters)),
@@ -78,6 +87,13 @@ void TracedNamespaces::finish(const LiveJudge::Sink& sink) {
     here_->judge().finish(sink);
     for (auto& [inode, netns] : elsewhere_) {
         netns->judge().finish(sink);
+    }
+}
+
+void TracedNamespaces::each(const std::function<void(TracedNetns&)>& visit) {
+    visit(*here_);
+    for (auto& [inode, netns] : elsewhere_) {
+        visit(*netns);
     }
 }
 

@@ -12,6 +12,7 @@
 
 #include "cli/live_judge.hpp"
 #include "cli/state_history.hpp"
+#include "judge/conflict_watch.hpp"
 #include "state/reader.hpp"
 
 namespace hptrace {
@@ -34,12 +35,18 @@ public:
     [[nodiscard]] bool gone();
     // True the first time: it is to be told what this namespace is like.
     [[nodiscard]] bool introduce() { return !std::exchange(introduced_, true); }
+    [[nodiscard]] bool introduced() const { return introduced_; }
+    // The state that was read last, if it is another one than the last time this was asked; else null.
+    [[nodiscard]] NodeStatePtr news();
+    [[nodiscard]] ConflictWatch& conflicts() { return conflicts_; }
 
 private:
     explicit TracedNetns(StateHistory::Sources sources) : history_(std::move(sources)), judge_(history_) {}
 
     StateHistory history_;
     LiveJudge judge_;
+    ConflictWatch conflicts_;
+    NodeStatePtr told_;
     bool introduced_ = false;
 };
 
@@ -54,6 +61,7 @@ public:
     // forgotten: their inode number can be another's from then on.
     void judge(const LiveJudge::Sink& sink);
     void finish(const LiveJudge::Sink& sink);
+    void each(const std::function<void(TracedNetns&)>& visit);
 
     // What is not read of those that were: sources, with why, and the number of rules.
     struct Unread {

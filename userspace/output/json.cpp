@@ -81,37 +81,10 @@ public:
     JsonOutput(Writer& writer, JsonOptions options) : writer_(writer), options_(std::move(options)) {}
 
     void begin(const Beginning&) override {}
-    void tracing() override {}
+    void tracing(std::string_view) override {}
 
-    void conflict(const Conflict& conflict) override {
-        const auto& service = conflict.service;
-        auto json = record("conflict");
-        if (conflict.netns != 0) {
-            json["netns"] = conflict.netns;
-        }
-        json["protocol"] = to_string(service.protocol);
-        Json original = Json::object();
-        if (service.ip && service.kind != ServiceKind::node_port) {
-            original["ip"] = to_string(*service.ip);
-        }
-        original["port"] = service.port;
-        original["service"] = service_json(service);
-        json["original"] = std::move(original);
-        json["rewritten"] = endpoint_json(
-            {conflict.rule.target.ip, conflict.rule.target.port != 0 ? conflict.rule.target.port : service.port});
-        set_expected(json,
-                     {service.endpoints.begin(),
-                      service.endpoints.begin() +
-                          static_cast<std::ptrdiff_t>(std::min(expected_limit, service.endpoints.size()))},
-                     service.endpoints.size());
-        json["rule"] = rule_json(conflict.rule, conflict.rule_stale, std::nullopt, conflict.rule_pod);
-        json["winner"] = to_string(conflict.winner);
-        json["harmless"] = conflict.bypass;
-        set(json, "depends_on", conflict.depends_on);
-        json["conflict_id"] = conflict.conflict_id;
-        set_reason(json, conflict.reason_code, conflict.reason, advice_for(conflict));
-        write(json);
-    }
+    void conflict(const Conflict& conflict) override { write_conflict("conflict", conflict); }
+    void conflict_ended(const Conflict& conflict) override { write_conflict("conflict_ended", conflict); }
 
     void leaked(const HostPortRule& rule) override {
         auto json = record("leaked_rule");
@@ -181,6 +154,14 @@ public:
         write(json);
     }
 
+    void unread(const std::vector<std::string>& sources) override {
+        auto json = record("unread");
+        if (!sources.empty()) {
+            json["sources"] = sources;
+        }
+        write(json);
+    }
+
     void summary(const Summary& summary) override {
         auto json = record("summary");
         if (summary.seconds) {
@@ -205,6 +186,9 @@ public:
         if (summary.one_packet > 0) {
             json["one_packet"] = summary.one_packet;
         }
+        if (summary.suppressed > 0) {
+            json["suppressed"] = summary.suppressed;
+        }
         json["lost"] = summary.lost;
         if (!summary.unread_sources.empty()) {
             json["unread_sources"] = summary.unread_sources;
@@ -217,6 +201,36 @@ public:
     }
 
 private:
+    void write_conflict(const char* type, const Conflict& conflict) {
+        const auto& service = conflict.service;
+        auto json = record(type);
+        if (conflict.netns != 0) {
+            json["netns"] = conflict.netns;
+        }
+        json["protocol"] = to_string(service.protocol);
+        Json original = Json::object();
+        if (service.ip && service.kind != ServiceKind::node_port) {
+            original["ip"] = to_string(*service.ip);
+        }
+        original["port"] = service.port;
+        original["service"] = service_json(service);
+        json["original"] = std::move(original);
+        json["rewritten"] = endpoint_json(
+            {conflict.rule.target.ip, conflict.rule.target.port != 0 ? conflict.rule.target.port : service.port});
+        set_expected(json,
+                     {service.endpoints.begin(),
+                      service.endpoints.begin() +
+                          static_cast<std::ptrdiff_t>(std::min(expected_limit, service.endpoints.size()))},
+                     service.endpoints.size());
+        json["rule"] = rule_json(conflict.rule, conflict.rule_stale, std::nullopt, conflict.rule_pod);
+        json["winner"] = to_string(conflict.winner);
+        json["harmless"] = conflict.bypass;
+        set(json, "depends_on", conflict.depends_on);
+        json["conflict_id"] = conflict.conflict_id;
+        set_reason(json, conflict.reason_code, conflict.reason, advice_for(conflict));
+        write(json);
+    }
+
     [[nodiscard]] Json record(const char* type) const {
         Json json{{"type", type}, {"schema", schema_version}};
         set(json, "node", options_.node);

@@ -29,7 +29,7 @@ struct Beginning {
 };
 
 struct Loss {
-    std::string_view where;   // "ring_buffer", "pending", "missed_probes", "commit"
+    std::string_view where;   // "ring_buffer", "pending", "missed_probes", "commit", "journal"
     std::uint64_t count = 0;  // since it was last said
 };
 
@@ -46,6 +46,7 @@ struct Summary {
     std::optional<std::uint64_t> seen;           // decisions that match the filter
     std::optional<std::uint64_t> not_rewritten;  // of those
     std::uint64_t one_packet = 0;                // packets that ip_vs scheduled one by one: no connections
+    std::uint64_t suppressed = 0;                // alarms among the verdicts that --ignore accepts
     std::uint64_t lost = 0;
     std::vector<std::string> unread_sources;
     std::size_t unread_rules = 0;
@@ -65,12 +66,17 @@ public:
 
     virtual void begin(const Beginning& beginning) = 0;  // of each namespace that is traced
     virtual void conflict(const Conflict& conflict) = 0;
+    virtual void conflict_ended(const Conflict& conflict) = 0;  // one of these
     virtual void leaked(const HostPortRule& rule) = 0;
-    virtual void tracing() = 0;  // every probe is attached
+    virtual void tracing(std::string_view how) = 0;  // every probe is attached; "fexit"
     virtual void connection(const Finding& finding) = 0;
     virtual void lost(const Loss& loss) = 0;
     virtual void gap(const Gap& gap) = 0;
+    // Others cannot be read than before; with why. Empty: all can.
+    virtual void unread(const std::vector<std::string>& sources) = 0;
     virtual void summary(const Summary& summary) = 0;
+    // For what is due by time; to be called at every turn of the trace.
+    virtual void turn() {}
 };
 
 struct TextOptions {

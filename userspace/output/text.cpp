@@ -12,6 +12,7 @@
 #include "judge/words.hpp"
 #include "output/escape.hpp"
 #include "output/output.hpp"
+#include "output/sentences.hpp"
 
 namespace hptrace {
 
@@ -33,22 +34,6 @@ std::string verdict_word(Verdict verdict) {
     return is_alarm(verdict) ? upper(to_string(verdict)) : std::string(to_string(verdict));
 }
 
-std::string counted(std::size_t count, std::string_view noun) {
-    return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
-}
-
-// "(ClusterIP default/mysql-a:mysql)"
-std::string kind_and_name(const Service& service) {
-    std::string text(to_string(service.kind));
-    if (service.name) {
-        text += fmt::format(" {}/{}", escape(service.name->ns), escape(service.name->name));
-        if (!service.name->port.empty()) {
-            text += ":" + escape(service.name->port);
-        }
-    }
-    return text;
-}
-
 std::string endpoints_text(const Finding& finding) {
     if (finding.expected.empty()) {
         return "nobody: the Service has no endpoints";
@@ -62,14 +47,6 @@ std::string endpoints_text(const Finding& finding) {
         text += fmt::format(" and {} more", finding.expected_total - shown.size());
     }
     return text;
-}
-
-std::string rule_text(const HostPortRule& rule) {
-    const auto chain = rule.entry_chain.empty() || rule.entry_chain == rule.chain
-                           ? escape(rule.chain)
-                           : fmt::format("{} > {}", escape(rule.entry_chain), escape(rule.chain));
-    return fmt::format("{} ({}{})", chain, to_string(rule.backend),
-                       rule.backend == Backend::nftables ? " " + escape(rule.table) : "");
 }
 
 class TextOutput final : public Output {
@@ -97,10 +74,8 @@ public:
 
     void conflict(const Conflict& conflict) override {
         const auto number = number_of({conflict.netns, conflict.conflict_id});
-        const auto what = fmt::format("{}/{} ({})", destination_text(conflict.service),
-                                      to_string(conflict.service.protocol), kind_and_name(conflict.service));
-        const auto taker = fmt::format("{}hostPort {} of {}", conflict.rule_stale ? "a left over " : "",
-                                       conflict.service.port, escape(owner_text(conflict.rule, conflict.rule_pod)));
+        const auto what = wanted_text(conflict.service);
+        const auto taker = taker_text(conflict);
         if (conflict.winner == Winner::hostport) {
             writer_.line(
                 fmt::format("{} #{}  {} is taken by {}", paint("CONFLICT", Paint::alarm), number, what, taker));
@@ -111,11 +86,17 @@ public:
         }
     }
 
+    void conflict_ended(const Conflict& conflict) override {
+        writer_.line(fmt::format("ENDED    #{}  {} is no longer taken by {}",
+                                 number_of({conflict.netns, conflict.conflict_id}), wanted_text(conflict.service),
+                                 taker_text(conflict)));
+    }
+
     void leaked(const HostPortRule& rule) override {
         writer_.line(fmt::format("LEAKED  {}; remove it: {}", rule_text(rule), escape(removal_command(rule))));
     }
 
-    void tracing() override { table_header(); }
+    void tracing(std::string_view) override { table_header(); }
 
     void connection(const Finding& finding) override {
         table_header();
@@ -146,6 +127,12 @@ public:
                                  local_time(static_cast<std::int64_t>(gap.to_boot_ns) + offset), escape(gap.why)));
     }
 
+    void unread(const std::vector<std::string>& sources) override {
+        writer_.line(sources.empty() ? std::string("all sources are read again")
+                                     : fmt::format("{} {}", paint("NOT READ", Paint::doubt),
+                                                   escape(fmt::format("{}", fmt::join(sources, ", ")))));
+    }
+
     void summary(const Summary& summary) override {
         std::string text = summary.seconds ? fmt::format("{:.0f}s: ", *summary.seconds) : "existing connections: ";
         text += fmt::format("{} rewritten", summary.judged());
@@ -165,6 +152,9 @@ public:
         }
         if (summary.one_packet > 0) {
             text += fmt::format("; {} scheduled singly by ip_vs", counted(summary.one_packet, "packet"));
+        }
+        if (summary.suppressed > 0) {
+            text += fmt::format("; {} accepted by --ignore", summary.suppressed);
         }
         text += fmt::format("; {} lost", summary.lost);
         if (!summary.unread_sources.empty()) {

@@ -101,10 +101,11 @@ std::vector<std::string> everything() {
     Writer writer(paper.fd());
     const auto output = make_json_output(writer, {.node = "node-2", .netns = 7, .clock_offset = fixed_offset});
     output->begin({});
-    output->tracing();
+    output->tracing("fexit");
 
     const auto ipvs = ipvs_node(Backend::iptables_nft);
     output->conflict(conflict(ipvs));
+    output->conflict_ended(conflict(ipvs));
     auto node_port = iptables_node(Backend::iptables_nft);
     node_port.hostports = {hostport(Backend::iptables_nft, 30306)};
     node_port.hostports[0].target.port = 0;
@@ -130,10 +131,12 @@ std::vector<std::string> everything() {
     unread.sources["ip_vs"] = {SourceState::unreadable, "no"};
     output->connection(finding(connection("192.168.0.2:80", "10.9.9.9:80"), unread));
 
-    for (const auto* where : {"ring_buffer", "pending", "missed_probes", "commit"}) {
+    for (const auto* where : {"ring_buffer", "pending", "missed_probes", "commit", "journal"}) {
         output->lost({where, 5});
     }
     output->gap({1, 2, "nf_nat was reloaded"});
+    output->unread({"nf_tables (Operation not permitted)"});
+    output->unread({});
     output->summary({});
     Summary summary;
     summary.seconds = 1.5;
@@ -141,6 +144,7 @@ std::vector<std::string> everything() {
     summary.seen = 1;
     summary.not_rewritten = 1;
     summary.one_packet = 1;
+    summary.suppressed = 1;
     summary.unread_sources = {"nf_tables"};
     summary.unread_rules = 1;
     output->summary(summary);
@@ -152,7 +156,7 @@ std::vector<std::string> everything() {
 TEST_CASE("what is written obeys the schema") {
     const Schema schema;
     const auto lines = everything();
-    CHECK(lines.size() == 17);
+    CHECK(lines.size() == 21);
     for (const auto& line : lines) {
         INFO(line);
         CHECK(schema.problem(json::parse(line)) == "");

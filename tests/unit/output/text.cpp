@@ -38,7 +38,7 @@ TEST_CASE("the first screen is the one of the design") {
                   .unread_sources = {},
                   .unread_rules = 0});
     output.conflict(conflict(ipvs_node(Backend::iptables_nft)));
-    output.tracing();
+    output.tracing("fexit");
     auto first = hijack();
     first.connection.existing = true;
     output.connection(first);

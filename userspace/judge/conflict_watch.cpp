@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "judge/conflict_watch.hpp"
+
+#include <set>
+
+namespace hptrace {
+
+ConflictWatch::Changes ConflictWatch::update(const std::vector<Conflict>& now, bool complete, std::uint64_t read_ns) {
+    Changes changes;
+    std::set<std::string> present;
+    for (const auto& conflict : now) {
+        if (conflict.bypass || conflict.winner == Winner::service) {
+            continue;
+        }
+        present.insert(conflict.conflict_id);
+        if (must_wait(conflict, read_ns)) {
+            continue;
+        }
+        const auto [known, first] = known_.try_emplace(conflict.conflict_id, conflict);
+        if (first || known->second.winner != conflict.winner) {
+            known->second = conflict;
+            changes.appeared.push_back(conflict);
+        }
+    }
+    std::erase_if(nameless_, [&present](const auto& entry) { return !present.contains(entry.first); });
+    if (complete) {
+        for (auto known = known_.begin(); known != known_.end();) {
+            if (present.contains(known->first)) {
+                ++known;
+                continue;
+            }
+            changes.ended.push_back(std::move(known->second));
+            known = known_.erase(known);
+        }
+    }
+    return changes;
+}
+
+bool ConflictWatch::must_wait(const Conflict& conflict, std::uint64_t read_ns) {
+    const bool nameless = !conflict.rule.container_id.empty() && !conflict.rule_pod;
+    if (read_ns == 0 || !nameless || known_.contains(conflict.conflict_id)) {
+        nameless_.erase(conflict.conflict_id);
+        return false;
+    }
+    const auto [first, inserted] = nameless_.try_emplace(conflict.conflict_id, read_ns);
+    if (read_ns - first->second < longest_wait_ns) {
+        return true;
+    }
+    nameless_.erase(first);
+    return false;
+}
+
+}  // namespace hptrace

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "output/sentences.hpp"
+
+#include <fmt/format.h>
+
+#include "judge/words.hpp"
+#include "output/escape.hpp"
+
+namespace hptrace {
+
+std::string counted(std::size_t count, std::string_view noun) {
+    return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+std::string kind_and_name(const Service& service) {
+    std::string text(to_string(service.kind));
+    if (service.name) {
+        text += fmt::format(" {}/{}", escape(service.name->ns), escape(service.name->name));
+        if (!service.name->port.empty()) {
+            text += ":" + escape(service.name->port);
+        }
+    }
+    return text;
+}
+
+std::string wanted_text(const Service& service) {
+    return fmt::format("{}/{} ({})", destination_text(service), to_string(service.protocol), kind_and_name(service));
+}
+
+std::string taker_text(const Conflict& conflict) {
+    return fmt::format("{}hostPort {} of {}", conflict.rule_stale ? "a left over " : "", conflict.service.port,
+                       escape(owner_text(conflict.rule, conflict.rule_pod)));
+}
+
+std::string rule_text(const HostPortRule& rule) {
+    const auto chain = rule.entry_chain.empty() || rule.entry_chain == rule.chain
+                           ? escape(rule.chain)
+                           : fmt::format("{} > {}", escape(rule.entry_chain), escape(rule.chain));
+    return fmt::format("{} ({}{})", chain, to_string(rule.backend),
+                       rule.backend == Backend::nftables ? " " + escape(rule.table) : "");
+}
+
+}  // namespace hptrace
