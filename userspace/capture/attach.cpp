@@ -141,6 +141,10 @@ Result<Functions> read_functions(const std::vector<Object>& objects) {
     if (!kallsyms) {
         return system_error("cannot read /proc/kallsyms", errno, "it tells which functions the kernel has");
     }
+    if (kallsyms.peek() == std::ifstream::traits_type::eof()) {
+        return failure("/proc/kallsyms is empty, which tells what functions the kernel has",
+                       "a container or the service manager hides it: ProtectKernelTunables=no");
+    }
     return find_functions(kallsyms, names);
 }
 

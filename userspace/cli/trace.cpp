@@ -2,17 +2,13 @@
 // hptrace trace: conflicts, connections that exist, then connections as they are made.
 #include <fmt/format.h>
 #include <poll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <set>
-#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -25,10 +21,10 @@
 #include "cli/run.hpp"
 #include "cli/service_manager.hpp"
 #include "cli/signals.hpp"
+#include "cli/trace_outputs.hpp"
 #include "cli/traced_netns.hpp"
 #include "judge/judge.hpp"
 #include "names/names.hpp"
-#include "output/journal.hpp"
 #include "output/output.hpp"
 #include "state/netns.hpp"
 #include "state/reader.hpp"
@@ -51,37 +47,6 @@ Key key_of(const Connection& connection) {
     return {connection.netns, connection.zone, connection.protocol, connection.client, connection.original};
 }
 
-// What an earlier run reported, if the service manager gives hptrace a place to keep that (StateDirectory=).
-Reported open_reported() {
-    const auto* const folder = std::getenv("STATE_DIRECTORY");
-    if (folder == nullptr) {
-        return {};
-    }
-    auto reported = Reported::open(std::filesystem::path(folder) / "reported");
-    if (!reported) {
-        note(fmt::format("what was reported before is not known: {}", describe(reported.error())));
-        return {};
-    }
-    return *std::move(reported);
-}
-
-// stdout, unless the journal takes its place; and the journal.
-std::vector<std::unique_ptr<Output>> make_outputs(Writer& writer, JournalSocket& journal, const TraceOptions& options,
-                                                  const NodeState& state) {
-    std::vector<std::unique_ptr<Output>> outputs;
-    if (options.json) {
-        outputs.push_back(make_json_output(writer, {.node = state.node, .netns = options.all_netns ? 0 : state.netns}));
-    } else if (!options.journald) {
-        const bool colour = ::isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr;
-        outputs.push_back(make_text_output(writer, {.colour = colour, .netns = state.netns}));
-    }
-    if (options.journald) {
-        outputs.push_back(
-            make_journal_output(journal, open_reported(), {.repeat = options.repeat, .netns = state.netns}));
-    }
-    return outputs;
-}
-
 class Trace {
 public:
     // capture: null for --existing. netns: where --netns took hptrace.
@@ -97,7 +62,7 @@ public:
                        .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; }},
                       [this](const NodeState& state) { incomplete_ = incomplete_ || !is_complete(state); }),
           state_(namespaces_.here().history().refresh().state),
-          outputs_(make_outputs(writer_, journal_, options, *state_)) {}
+          outputs_(options, *state_) {}
 
     int run() {
         begin();
@@ -109,14 +74,6 @@ public:
     }
 
 private:
-    // `what` of each output.
-    template <class... Parameters, class... Arguments>
-    void tell(void (Output::*what)(Parameters...), const Arguments&... arguments) {
-        for (const auto& output : outputs_) {
-            std::invoke(what, *output, arguments...);
-        }
-    }
-
     void begin() {
         static_cast<void>(namespaces_.here().introduce());
         introduce(namespaces_.here());
@@ -130,15 +87,16 @@ private:
             incomplete_ = !probe_report_.say(*capture_) || incomplete_;
             note(fmt::format("tracing ({})", mode));
         }
+        unread_ = namespaces_.unread().sources;
         started_ = Clock::now();
-        tell(&Output::tracing, mode);
+        outputs_.tell(&Output::tracing, mode);
         manager_.ready(fmt::format("tracing ({})", mode));
     }
 
     // What a namespace is like, and the conflicts in it.
     void introduce(TracedNetns& netns) {
         const auto state = netns.history().newest().state;
-        tell(&Output::begin, overview(*state, filter_));
+        outputs_.tell(&Output::begin, overview(*state, filter_));
         std::ranges::for_each(not_understood(*state), note);
         static_cast<void>(netns.news());
         compare_conflicts(netns, *state, 0);
@@ -155,7 +113,7 @@ private:
              {std::pair(&appeared, &Output::conflict), std::pair(&ended, &Output::conflict_ended)}) {
             for (const auto& conflict : *those) {
                 if (!options_.accepted.covers(conflict)) {
-                    tell(what, conflict);
+                    outputs_.tell(what, conflict);
                 }
             }
         }
@@ -182,7 +140,7 @@ private:
         }
         if (auto unread = namespaces_.unread().sources; unread != unread_) {
             unread_ = std::move(unread);
-            tell(&Output::unread, unread_);
+            outputs_.tell(&Output::unread, unread_);
         }
     }
 
@@ -230,9 +188,9 @@ private:
                 note(fmt::format("{} was unloaded: it rewrites nothing now", change.subsystem));
                 continue;
             }
-            tell(&Output::gap, Gap{.from_boot_ns = change.from_boot_ns,
-                                   .to_boot_ns = change.to_boot_ns,
-                                   .why = fmt::format("{} was loaded", change.subsystem)});
+            outputs_.tell(&Output::gap, Gap{.from_boot_ns = change.from_boot_ns,
+                                            .to_boot_ns = change.to_boot_ns,
+                                            .why = fmt::format("{} was loaded", change.subsystem)});
             incomplete_ = !probe_report_.say(*capture_) || incomplete_;
             // What exists is judged by a state from before it was read and one from after that.
             namespaces_.here().history().refresh();
@@ -313,9 +271,9 @@ private:
             follow_state();
             handle_signals();
             report_losses(false);
-            tell(&Output::turn);
+            outputs_.tell(&Output::turn);
             manager_.turn();
-            writer_.check_reader();
+            outputs_.writer().check_reader();
         }
         // What was decided before the end belongs to it. SIGCHLD can overtake the last records.
         for (const auto& last : {capture_->poll(poll_interval, sink), capture_->drain(sink)}) {
@@ -345,7 +303,9 @@ private:
     }
 
     // Nothing more can or should be shown.
-    [[nodiscard]] bool enough() const { return !writer_.ok() || (options_.count && shown_ >= *options_.count); }
+    [[nodiscard]] bool enough() const {
+        return !outputs_.writer().ok() || (options_.count && shown_ >= *options_.count);
+    }
 
     // The command is the user's: it belongs where the user is, not where --netns took hptrace.
     bool start_command() {
@@ -407,7 +367,7 @@ private:
         }
         alarmed_ = alarmed_ || is_alarm(finding.verdict);
         if (options_.only.empty() || std::ranges::find(options_.only, finding.verdict) != options_.only.end()) {
-            tell(&Output::connection, finding);
+            outputs_.tell(&Output::connection, finding);
             ++shown_;
         }
     }
@@ -417,8 +377,8 @@ private:
         return {{{"ring_buffer", counters.lost_ring},
                  {"pending", counters.lost_pending},
                  {"missed_probes", counters.missed_probes},
-                 {"commit", counters.lost_commit},   // the connection itself is shown
-                 {"journal", journal_.dropped()}}};  // and so it is counted
+                 {"commit", counters.lost_commit},           // the connection itself is shown
+                 {"journal", outputs_.missing_entries()}}};  // and so it is counted
     }
 
     void report_losses(bool last) {
@@ -430,7 +390,7 @@ private:
         const auto total = losses();
         for (std::size_t i = 0; i < total.size(); ++i) {
             if (total.at(i).count > said_losses_.at(i).count) {
-                tell(&Output::lost, Loss{total.at(i).where, total.at(i).count - said_losses_.at(i).count});
+                outputs_.tell(&Output::lost, Loss{total.at(i).where, total.at(i).count - said_losses_.at(i).count});
             }
         }
         said_losses_ = total;
@@ -457,23 +417,12 @@ private:
         summary.unread_rules = unread.rules;
         summary.suppressed = suppressed_;
         summary.exit_status = status(summary.lost);
-        tell(&Output::summary, summary);
-        end_journal();
+        outputs_.tell(&Output::summary, summary);
+        outputs_.end();
         if (error_) {
             return fail(*error_);
         }
-        return finish(writer_, summary.exit_status);
-    }
-
-    // What journald has not taken yet gets a last chance.
-    void end_journal() {
-        const auto limit = Clock::now() + 1s;
-        for (journal_.flush(); journal_.waiting() > 0 && Clock::now() < limit; journal_.flush()) {
-            std::this_thread::sleep_for(poll_interval);
-        }
-        if (const auto missing = journal_.waiting() + journal_.dropped(); missing > 0) {
-            note(describe({fmt::format("journald did not take {} entries", missing), journal_.problem(), {}}));
-        }
+        return finish(outputs_.writer(), summary.exit_status);
     }
 
     [[nodiscard]] int status(std::uint64_t lost) {
@@ -499,9 +448,7 @@ private:
     TracedNamespaces namespaces_;
     const LiveJudge::Sink show_ = [this](const Finding& finding) { show(finding); };
     NodeStatePtr state_;  // as it was in the beginning
-    Writer writer_{STDOUT_FILENO};
-    JournalSocket journal_;
-    std::vector<std::unique_ptr<Output>> outputs_;
+    TraceOutputs outputs_;
     ServiceManager manager_ = ServiceManager::from_environment();
     Clock::time_point started_;
     Clock::time_point losses_said_;

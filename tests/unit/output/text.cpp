@@ -257,3 +257,22 @@ TEST_CASE("a summary of existing connections claims no more than it knows") {
     CHECK(terminal.paper.text() ==
           "existing connections: 1 rewritten: 1 ok; 0 lost; not read: ip_vs (Operation not permitted). Exit 4\n");
 }
+
+TEST_CASE("a conflict that ends has the number it had; sources that cannot be read are said") {
+    Terminal terminal;
+    const auto known = conflict(ipvs_node(Backend::iptables_nft));
+    terminal.output->conflict(known);
+    terminal.output->conflict_ended(known);
+    terminal.output->unread({"nf_tables (Operation not permitted)"});
+    terminal.output->unread({});
+    Summary summary;
+    summary.suppressed = 2;
+    terminal.output->summary(summary);
+    const auto lines = terminal.paper.lines();
+    REQUIRE(lines.size() == 5);
+    CHECK(lines[1] ==
+          "ENDED    #1  10.96.0.10:3306/tcp (ClusterIP) is no longer taken by hostPort 3306 of default/mysql-b-0");
+    CHECK(lines[2] == "NOT READ nf_tables (Operation not permitted)");
+    CHECK(lines[3] == "all sources are read again");
+    CHECK(lines[4].find("; 2 accepted by --ignore; 0 lost") != std::string::npos);
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "cli/trace_outputs.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <thread>
+
+#include "cli/run.hpp"
+#include "output/journal.hpp"
+
+namespace hptrace {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// What an earlier run reported, if the service manager gives hptrace a place to keep that (StateDirectory=).
+Reported open_reported() {
+    const auto* const folder = std::getenv("STATE_DIRECTORY");
+    if (folder == nullptr) {
+        return {};
+    }
+    auto reported = Reported::open(std::filesystem::path(folder) / "reported");
+    if (!reported) {
+        note(fmt::format("what was reported before is not known: {}", describe(reported.error())));
+        return {};
+    }
+    return *std::move(reported);
+}
+
+}  // namespace
+
+TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state) : writer_(STDOUT_FILENO) {
+    if (options.json) {
+        outputs_.push_back(
+            make_json_output(writer_, {.node = state.node, .netns = options.all_netns ? 0 : state.netns}));
+    } else if (!options.journald) {
+        const bool colour = ::isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr;
+        outputs_.push_back(make_text_output(writer_, {.colour = colour, .netns = state.netns}));
+    }
+    if (options.journald) {
+        outputs_.push_back(
+            make_journal_output(journal_, open_reported(), {.repeat = options.repeat, .netns = state.netns}));
+    }
+}
+
+void TraceOutputs::end() {
+    const auto limit = std::chrono::steady_clock::now() + 1s;
+    for (journal_.flush(); journal_.waiting() > 0 && std::chrono::steady_clock::now() < limit; journal_.flush()) {
+        std::this_thread::sleep_for(50ms);
+    }
+    if (const auto missing = journal_.waiting() + journal_.dropped(); missing > 0) {
+        note(describe({fmt::format("journald did not take {} entries", missing), journal_.problem(), {}}));
+    }
+}
+
+}  // namespace hptrace

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "cli/options.hpp"
+#include "output/journal_socket.hpp"
+#include "output/output.hpp"
+#include "state/node_state.hpp"
+
+namespace hptrace {
+
+// Where a trace is shown: on stdout, in the journal, or both.
+class TraceOutputs {
+public:
+    // state: of the namespace hptrace is in.
+    TraceOutputs(const TraceOptions& options, const NodeState& state);
+
+    // `what` of each output.
+    template <class... Parameters, class... Arguments>
+    void tell(void (Output::*what)(Parameters...), const Arguments&... arguments) {
+        for (const auto& output : outputs_) {
+            std::invoke(what, *output, arguments...);
+        }
+    }
+    // What journald has not taken yet gets a last chance, of a second; then it is said what it missed.
+    void end();
+
+    // stdout's.
+    [[nodiscard]] Writer& writer() { return writer_; }
+    [[nodiscard]] const Writer& writer() const { return writer_; }
+    // Entries that journald did not take, for good.
+    [[nodiscard]] std::uint64_t missing_entries() const { return journal_.dropped(); }
+
+private:
+    Writer writer_;
+    JournalSocket journal_;
+    std::vector<std::unique_ptr<Output>> outputs_;
+};
+
+}  // namespace hptrace
