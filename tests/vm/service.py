@@ -6,6 +6,8 @@ import argparse
 import os
 import re
 import signal
+import socket
+import subprocess
 import sys
 
 sys.dont_write_bytecode = True
@@ -213,6 +215,42 @@ class ServiceTest:
             problems.append(f"exit status {status}\n{tracer.transcript()}")
         self.check("accepted conflicts", problems)
 
+    def metrics(self):
+        """What Prometheus scrapes; requests that are none do no harm."""
+        tracer = hptrace.Hptrace(self.cluster.node, self.binary, "--json", "--only", "hostport", "--metrics", "127.0.0.1:9755")
+        problems = [] if tracer.wait_tracing() else ["not tracing"]
+        self.connect(2)
+        counted = re.compile(r'^hptrace_connections_total{protocol="tcp",verdict="hijacked"} [1-9]', re.MULTILINE)
+        wait_for(lambda: counted.search(self.scrape(b"GET /metrics HTTP/1.0\r\n\r\n")), "the metrics")
+        for request in (b"\0\xff" * 400, b"GET / HTTP/9.9\r\n\r\n", b"POST /metrics HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b""):
+            self.scrape(request)
+        answer = self.scrape(b"GET /metrics HTTP/1.0\r\n\r\n").partition("\r\n\r\n")[2]
+        for line in ('hptrace_conflict{owner="default/mysql-b-0",service="10.96.0.10:3306/tcp",winner="hostport"} 1',
+                     'hptrace_lost_total{where="ring_buffer"} 0', "hptrace_unread_sources 0", "hptrace_tracing 1"):
+            problems += [] if line in answer.splitlines() else [f"no line {line}"]
+        checked = subprocess.run(["promtool", "check", "metrics"], input=answer, stdout=subprocess.PIPE,
+                                 stderr=subprocess.STDOUT, text=True, check=False)
+        problems += [f"promtool: {checked.stdout}"] if checked.returncode or checked.stdout else []
+        if (status := tracer.stop()) != 3:
+            problems.append(f"exit status {status}")
+        if problems:
+            self.report.transcript(answer + tracer.transcript())
+        self.check("metrics", problems)
+
+    def scrape(self, request):
+        with self.cluster.node, socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+            client.settimeout(20)
+            client.connect(("127.0.0.1", 9755))
+            client.sendall(request)
+            client.shutdown(socket.SHUT_WR)
+            answer = b""
+            try:
+                while part := client.recv(65536):
+                    answer += part
+            except OSError:
+                pass
+            return answer.decode(errors="replace")
+
     def watchdog(self):
         """A process that hangs is started again."""
         os.kill(self.outer_pid("hptrace"), signal.SIGSTOP)
@@ -232,7 +270,7 @@ class ServiceTest:
 
     def run(self):
         for step in (self.starts, self.conflict_appears, self.hijack, self.restart, self.stalled_journald,
-                     self.absent_journald, self.accepted, self.watchdog, self.stops):
+                     self.absent_journald, self.accepted, self.metrics, self.watchdog, self.stops):
             try:
                 step()
             except (RuntimeError, OSError, IndexError) as error:

@@ -71,6 +71,7 @@ struct Raw {
     std::string duration;
     std::string count;
     std::string repeat;
+    std::string metrics;
     std::string ignore;
     std::string probe = "auto";
     bool ipv4 = false;
@@ -109,6 +110,7 @@ void add_trace_options(CLI::App& app, Raw& raw) {
     app.add_option("--repeat", raw.repeat, "With --journald: how often to tell of a conflict again (60)")
         ->type_name("SECONDS")
         ->needs(journald);
+    app.add_option("--metrics", raw.metrics, "Serve metrics for Prometheus there")->type_name("ADDR:PORT");
     app.add_option("--ignore", raw.ignore,
                    "Accepted conflicts, a line each: conflict=ID, or any of port= pod= service= destination=")
         ->type_name("FILE");
@@ -209,6 +211,18 @@ Result<ProbeChoice> parse_probe(const std::string& text) {
     return bad_value("--probe", text, "use auto, fexit or kprobe");
 }
 
+// "127.0.0.1:9755", "[::1]:9755".
+bool is_address_and_port(std::string_view text) {
+    const auto colon = text.rfind(':');
+    if (colon == std::string_view::npos || !parse_number<std::uint16_t>(text.substr(colon + 1))) {
+        return false;
+    }
+    auto address = text.substr(0, colon);
+    const bool brackets = address.starts_with('[') && address.ends_with(']') && address.size() > 2;
+    const auto parsed = parse_address(brackets ? address.substr(1, address.size() - 2) : address);
+    return parsed && (parsed->family == Family::ipv6) == brackets;
+}
+
 Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
     TraceOptions options;
     options.all_netns = raw.netns == all_netns;
@@ -245,6 +259,12 @@ Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
             return std::unexpected(repeat.error());
         }
         options.repeat = *repeat;
+    }
+    if (!raw.metrics.empty()) {
+        if (!is_address_and_port(raw.metrics)) {
+            return bad_value("--metrics", raw.metrics, "use ADDRESS:PORT, e.g. 127.0.0.1:9755 or [::1]:9755");
+        }
+        options.metrics = raw.metrics;
     }
     if (!raw.ignore.empty()) {
         auto accepted = Accepted::read(raw.ignore);

@@ -25,6 +25,7 @@ struct TraceOptions {
     bool json = false;
     bool journald = false;
     std::chrono::nanoseconds repeat = std::chrono::seconds(60);  // --journald: one entry per conflict and so long
+    std::string metrics;                                         // address and port to serve them on; empty: none
     Accepted accepted;
     bool existing = false;
     std::optional<std::chrono::nanoseconds> duration;

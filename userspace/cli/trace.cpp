@@ -51,7 +51,7 @@ class Trace {
 public:
     // capture: null for --existing. netns: where --netns took hptrace.
     Trace(const TraceOptions& options, Filter filter, Capture* capture, Signals signals,
-          std::optional<NetnsGuard> netns)
+          std::optional<NetnsGuard> netns, const MetricsServer* metrics)
         : options_(options),
           filter_(std::move(filter)),
           capture_(capture),
@@ -60,9 +60,13 @@ public:
           namespaces_(cni_results_of(netns_pid(options.netns)),
                       {.now = [capture] { return capture != nullptr ? capture->changes() : hptrace_changes{}; },
                        .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; }},
-                      [this](const NodeState& state) { incomplete_ = incomplete_ || !is_complete(state); }),
+                      [this](const NodeState& state) {
+                          incomplete_ = incomplete_ || !is_complete(state);
+                          ++reads_;
+                          read_ns_ = boot_clock_ns();
+                      }),
           state_(namespaces_.here().history().refresh().state),
-          outputs_(options, *state_) {}
+          outputs_(options, *state_, metrics, capture) {}
 
     int run() {
         begin();
@@ -271,7 +275,7 @@ private:
             follow_state();
             handle_signals();
             report_losses(false);
-            outputs_.tell(&Output::turn);
+            outputs_.tell(&Output::turn, Health{.state_reads = reads_, .state_age_ns = boot_clock_ns() - read_ns_});
             manager_.turn();
             outputs_.writer().check_reader();
         }
@@ -361,6 +365,7 @@ private:
             introduce(netns);
         }
         ++verdicts_.at(static_cast<std::size_t>(finding.verdict));
+        outputs_.tell(&Output::judged, finding);
         if (options_.accepted.covers(finding)) {
             ++suppressed_;
             return;
@@ -444,7 +449,9 @@ private:
     Capture* capture_;
     Signals signals_;
     std::optional<NetnsGuard> netns_;
-    bool incomplete_ = false;  // some of what decides was not read or not traced
+    std::uint64_t reads_ = 0;    // of the state
+    std::uint64_t read_ns_ = 0;  // when the last one ended
+    bool incomplete_ = false;    // some of what decides was not read or not traced
     TracedNamespaces namespaces_;
     const LiveJudge::Sink show_ = [this](const Finding& finding) { show(finding); };
     NodeStatePtr state_;  // as it was in the beginning
@@ -474,6 +481,14 @@ int run_trace(const TraceOptions& options) {
     if (!signals) {
         return fail(signals.error());
     }
+    std::optional<MetricsServer> metrics;  // where hptrace was started, not where --netns leads
+    if (!options.metrics.empty()) {
+        auto server = MetricsServer::start(options.metrics);
+        if (!server) {
+            return fail(server.error());
+        }
+        metrics.emplace(*std::move(server));
+    }
     std::optional<NetnsGuard> netns;
     if (!options.netns.empty()) {
         auto entered = NetnsGuard::enter(options.netns);
@@ -498,7 +513,8 @@ int run_trace(const TraceOptions& options) {
         }
         capture = std::move(*started);
     }
-    return Trace(options, std::move(filter), capture ? &*capture : nullptr, std::move(*signals), std::move(netns))
+    return Trace(options, std::move(filter), capture ? &*capture : nullptr, std::move(*signals), std::move(netns),
+                 metrics ? &*metrics : nullptr)
         .run();
 }
 

@@ -32,9 +32,21 @@ Reported open_reported() {
     return *std::move(reported);
 }
 
+std::vector<ProbeMetric> probe_metrics(const Capture* capture) {
+    std::vector<ProbeMetric> metrics;
+    if (capture != nullptr) {
+        for (const auto& probe : capture->probes()) {
+            metrics.push_back({probe.function, std::string(to_string(probe.mode))});
+        }
+    }
+    return metrics;
+}
+
 }  // namespace
 
-TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state) : writer_(STDOUT_FILENO) {
+TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state, const MetricsServer* metrics,
+                           const Capture* capture)
+    : writer_(STDOUT_FILENO) {
     if (options.json) {
         outputs_.push_back(
             make_json_output(writer_, {.node = state.node, .netns = options.all_netns ? 0 : state.netns}));
@@ -45,6 +57,9 @@ TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state) 
     if (options.journald) {
         outputs_.push_back(
             make_journal_output(journal_, open_reported(), {.repeat = options.repeat, .netns = state.netns}));
+    }
+    if (metrics != nullptr) {
+        outputs_.push_back(make_metrics_output(metrics->registry(), {HPTRACE_VERSION, probe_metrics(capture)}));
     }
 }
 

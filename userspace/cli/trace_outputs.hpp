@@ -6,18 +6,21 @@
 #include <memory>
 #include <vector>
 
+#include "capture/capture.hpp"
 #include "cli/options.hpp"
 #include "output/journal_socket.hpp"
+#include "output/metrics.hpp"
 #include "output/output.hpp"
 #include "state/node_state.hpp"
 
 namespace hptrace {
 
-// Where a trace is shown: on stdout, in the journal, or both.
+// Where a trace is shown: on stdout, in the journal, as metrics.
 class TraceOutputs {
 public:
-    // state: of the namespace hptrace is in.
-    TraceOutputs(const TraceOptions& options, const NodeState& state);
+    // state: of the namespace hptrace is in. metrics, capture: null if there are none.
+    TraceOutputs(const TraceOptions& options, const NodeState& state, const MetricsServer* metrics,
+                 const Capture* capture);
 
     // `what` of each output.
     template <class... Parameters, class... Arguments>

@@ -21,12 +21,12 @@ public:
     // `now`: what find_conflicts() finds, with names. Those that are harmless or that the Service wins count as not
     // there; one whose winner is another than before appears again. `complete`: everything was read; else none ends.
     // `read_ns`: when that was read. libcni writes its cache after the plugins have made the rules: a rule whose
-    // sandbox is not known yet appears once it is, or when it still is not after five seconds; 0: at once.
+    // sandbox is not known yet appears once it is, or when it still is not after longest_wait_ns; 0: at once.
     Changes update(const std::vector<Conflict>& now, bool complete, std::uint64_t read_ns);
     // One waits for its sandbox: the state is to be read again.
     [[nodiscard]] bool waiting() const { return !nameless_.empty(); }
 
-    static constexpr std::uint64_t longest_wait_ns = 5'000'000'000;
+    static constexpr std::uint64_t longest_wait_ns = 15'000'000'000;
 
 private:
     [[nodiscard]] bool must_wait(const Conflict& conflict, std::uint64_t read_ns);

@@ -186,7 +186,7 @@ public:
         socket_.send(entry);
     }
 
-    void turn() override {
+    void turn(const Health&) override {
         socket_.flush();
         const auto now = options_.boot_ns();
         if (now < next_look_) {

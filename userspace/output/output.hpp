@@ -40,6 +40,12 @@ struct Gap {
     std::string why;
 };
 
+// How the trace itself does.
+struct Health {
+    std::uint64_t state_reads = 0;   // since the start, of all namespaces
+    std::uint64_t state_age_ns = 0;  // since the last one
+};
+
 struct Summary {
     std::optional<double> seconds;  // how long it traced; absent: only existing connections were judged
     std::array<std::uint64_t, verdict_count> verdicts{};
@@ -70,13 +76,15 @@ public:
     virtual void leaked(const HostPortRule& rule) = 0;
     virtual void tracing(std::string_view how) = 0;  // every probe is attached; "fexit"
     virtual void connection(const Finding& finding) = 0;
+    // Every verdict, those too that --only and --ignore keep from being shown.
+    virtual void judged(const Finding& /*finding*/) {}
     virtual void lost(const Loss& loss) = 0;
     virtual void gap(const Gap& gap) = 0;
     // Others cannot be read than before; with why. Empty: all can.
     virtual void unread(const std::vector<std::string>& sources) = 0;
     virtual void summary(const Summary& summary) = 0;
     // For what is due by time; to be called at every turn of the trace.
-    virtual void turn() {}
+    virtual void turn(const Health& /*health*/) {}
 };
 
 struct TextOptions {

@@ -83,6 +83,12 @@ TEST_CASE("every option of trace is understood") {
     CHECK(options.command == std::vector<std::string>{"mysql", "-h", "10.96.0.10", "--json"});
 }
 
+TEST_CASE("metrics are served on an address and a port") {
+    for (const std::string address : {"127.0.0.1:9755", "0.0.0.0:0", "[::1]:9755"}) {
+        CHECK(parsed<TraceOptions>({"--metrics", address}).metrics == address);
+    }
+}
+
 TEST_CASE("all namespaces are traced, one is audited") {
     CHECK_FALSE(parsed<TraceOptions>({}).all_netns);
     CHECK_FALSE(parsed<TraceOptions>({"--netns", "1"}).all_netns);
@@ -143,6 +149,11 @@ TEST_CASE("bad input is one line that names it") {
              {{"--repeat", "0", "--journald"}, "repeat"},
              {{"--repeat", "5"}, "journald"},
              {{"--ignore", "/nonexistent"}, "/nonexistent"},
+             {{"--metrics", "9755"}, "9755"},
+             {{"--metrics", "127.0.0.1:99999"}, "99999"},
+             {{"--metrics", "localhost:9755"}, "localhost"},
+             {{"--metrics", "::1:9755"}, "::1:9755"},
+             {{"--metrics", "[127.0.0.1]:9755"}, "[127.0.0.1]"},
              {{"--duration", "0"}, "duration"},
              {{"--duration", "-1"}, "duration"},
              {{"--duration", "nan"}, "duration"},

@@ -34,7 +34,7 @@ public:
     }
     void pass(std::chrono::nanoseconds time) {
         now_ns += static_cast<std::uint64_t>(time.count());
-        output_->turn();
+        output_->turn({});
     }
     // Entries since the last call, each as "PRIORITY MESSAGE_ID FIELD", FIELD: of this name.
     std::vector<std::string> entries(const std::string& name) {
