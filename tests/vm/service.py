@@ -38,7 +38,7 @@ def message_ids():
 
 class ServiceTest:
     def __init__(self, options, report):
-        self.binary, self.report, self.ids = options.hptrace, report, message_ids()
+        self.binary, self.promtool, self.report, self.ids = options.hptrace, options.promtool, report, message_ids()
         self.cluster = Cluster()
         KubeProxy(self.cluster.node, "legacy", (MYSQL, OTHER)).start_kube_proxy()
         self.portmap = Portmap(self.cluster.node, "nft", Pod(self.cluster.mysql_b, "mysql-b-0", MYSQL_B), [(3306, 3306, "tcp")])
@@ -228,7 +228,7 @@ class ServiceTest:
         for line in ('hptrace_conflict{owner="default/mysql-b-0",service="10.96.0.10:3306/tcp",winner="hostport"} 1',
                      'hptrace_lost_total{where="ring_buffer"} 0', "hptrace_unread_sources 0", "hptrace_tracing 1"):
             problems += [] if line in answer.splitlines() else [f"no line {line}"]
-        checked = subprocess.run(["promtool", "check", "metrics"], input=answer, stdout=subprocess.PIPE,
+        checked = subprocess.run([self.promtool, "check", "metrics"], input=answer, stdout=subprocess.PIPE,
                                  stderr=subprocess.STDOUT, text=True, check=False)
         problems += [f"promtool: {checked.stdout}"] if checked.returncode or checked.stdout else []
         if (status := tracer.stop()) != 3:
@@ -284,6 +284,7 @@ class ServiceTest:
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hptrace", required=True, help="the binary under test")
+    parser.add_argument("--promtool", required=True, help="Prometheus' checker")
     options = parser.parse_args()
     private_mounts("/run/netns", "/var/lib/cni")
     report = Report(f"hptrace as a service on {os.uname().release}", (("WHAT", 40),))
