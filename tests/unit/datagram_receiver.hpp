@@ -10,6 +10,7 @@
 #include <bit>
 #include <catch2/catch_test_macros.hpp>
 #include <optional>
+#include <stdexcept>
 #include <string>
 
 #include "base/fd.hpp"
@@ -22,6 +23,9 @@ public:
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
         path_.copy(static_cast<char*>(address.sun_path), sizeof address.sun_path - 1);
+        if (!fd_) {
+            throw std::runtime_error("no socket");
+        }
         REQUIRE(::bind(fd_.get(), std::bit_cast<const sockaddr*>(&address), sizeof address) == 0);
     }
     DatagramReceiver(const DatagramReceiver&) = delete;
