@@ -28,6 +28,7 @@ from lib.servers import ask_once  # noqa: E402
 
 COMMANDS = (("doctor",), ("audit",), ("audit", "--json"), ("--existing",), ("--existing", "--json"),
             ("--duration", "1"), ("--duration", "1", "--json"), ("--probe", "kprobe", "--duration", "1"),
+            ("--journald", "--duration", "1"), ("--metrics", "127.0.0.1:0", "--duration", "1"),
             ("--version",), ("--help",))
 WATCHED_MODULES = ("nf_nat", "nf_conntrack", "ip_vs", "nf_tables", "ip_tables", "ip6_tables", "ip_set", "x_tables",
                    "nf_conntrack_netlink", "nfnetlink")
@@ -61,8 +62,10 @@ class Fresh:
         cases = ((("--port", "70000"), 2, "port"), (("--port", "0"), 2, "port"), (("--port", "mysql"), 2, "port"),
                  (("--port", "200-100"), 2, "port"), (("--dest", "10.0.0.0/33"), 2, "dest"),
                  (("--source", "nonsense"), 2, "source"), (("--proto", "icmp"), 2, "proto"),
-                 (("--probe", "magic"), 2, "probe"), (("--count", "-1"), 2, "count"), (("--no-such-option",), 2, ""),
-                 (("-4", "-6"), 2, ""), (("--netns", "/nonexistent"), 1, "/nonexistent"),
+                 (("--probe", "magic"), 2, "probe"), (("--metrics", "9755"), 2, "metrics"),
+                 (("--metrics", "192.0.2.1:9755"), 1, "192.0.2.1:9755"), (("--ignore", "/nonexistent"), 2, "/nonexistent"),
+                 (("--count", "-1"), 2, "count"), (("--no-such-option",), 2, ""), (("-4", "-6"), 2, ""),
+                 (("--netns", "/nonexistent"), 1, "/nonexistent"),
                  (("--netns", "/etc/passwd"), 1, "/etc/passwd"), (("--netns", "999999"), 1, "999999"))
         for arguments, status, word in cases:
             self.refused(" ".join(arguments), (self.binary, *arguments), status, word)
