@@ -191,8 +191,8 @@ Result<MetricsServer> MetricsServer::start(const std::string& address) {
     MetricsServer server;
     try {
         server.exposer_ = std::make_unique<prometheus::Exposer>(address);
-    } catch (const std::exception& error) {  // civetweb's way to say it
-        return failure(fmt::format("cannot serve metrics on {}: {}", address, error.what()),
+    } catch (const std::exception&) {  // of civetweb, which does not tell why
+        return failure(fmt::format("cannot serve metrics on {}", address),
                        "is the address this machine's, and the port free?");
     }
     server.exposer_->RegisterCollectable(server.registry_);
