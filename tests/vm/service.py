@@ -253,10 +253,12 @@ class ServiceTest:
 
     def watchdog(self):
         """A process that hangs is started again."""
+        restarts = self.systemd.show(UNIT, "NRestarts")
+        problems = [] if restarts == "0" else [f"it was started again {restarts} times before"]
         os.kill(self.outer_pid("hptrace"), signal.SIGSTOP)
-        _, problems = self.waits("the restart", lambda: self.systemd.show(UNIT, "NRestarts") != "0"
+        _, more = self.waits("the restart", lambda: self.systemd.show(UNIT, "NRestarts") != restarts
                                  and self.systemd.show(UNIT, "ActiveState") == "active", 120)
-        self.check("watchdog", problems)
+        self.check("watchdog", problems + more)
 
     def stops(self):
         memory = int(self.systemd.show(UNIT, "MemoryCurrent"))

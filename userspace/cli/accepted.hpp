@@ -15,8 +15,10 @@ namespace hptrace {
 // Conflicts that somebody knows of and accepts (--ignore FILE). A line per kind of conflict, of words NAME=VALUE that
 // all must fit; '#' begins a comment:
 //   conflict=c-5f1e0a3b                         this one
-//   port=3306 pod=default/mysql-b-*             what that pod's hostPort takes on that port; * stands for any
-//   characters service=default/mysql-a destination=10.96.0.10
+//   port=3306 pod=default/mysql-b-*             what that pod's hostPort takes on that port
+//   service=default/mysql-a                     what is taken from that Service
+//   destination=10.96.0.0/16
+// '*' in a name stands for any characters.
 class Accepted {
 public:
     Accepted() = default;  // nothing

@@ -277,7 +277,9 @@ private:
             report_losses(false);
             outputs_.tell(&Output::turn, Health{.state_reads = reads_, .state_age_ns = boot_clock_ns() - read_ns_});
             manager_.turn();
-            outputs_.writer().check_reader();
+            if (options_.json || !options_.journald) {  // else nothing is written there
+                outputs_.writer().check_reader();
+            }
         }
         // What was decided before the end belongs to it. SIGCHLD can overtake the last records.
         for (const auto& last : {capture_->poll(poll_interval, sink), capture_->drain(sink)}) {

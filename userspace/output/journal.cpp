@@ -96,12 +96,12 @@ public:
             Priority::notice, message_id::conflict_ended,
             fmt::format("{} is no longer taken by {}", wanted_text(conflict.service), taker_text(conflict)));
         describe_conflict(entry, conflict);
-        socket_.send(entry);
         const auto connections = key("connection", conflict.netns, conflict.conflict_id);
         if (const auto found = findings_.find(connections); found != findings_.end()) {
             say_repeats(found->second);
             findings_.erase(found);
         }
+        socket_.send(entry);
         forget(connections);
         forget(key("conflict", conflict.netns, conflict.conflict_id));
     }
