@@ -6,8 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <fstream>
-#include <map>
 #include <numeric>
 #include <span>
 #include <utility>
@@ -21,8 +19,6 @@
 namespace hptrace {
 
 namespace {
-
-using Functions = std::map<std::string, std::string, std::less<>>;  // name -> module
 
 // A program of an object and the kernel function it is attached to.
 struct Program {
@@ -126,7 +122,7 @@ std::vector<Object> all_objects() {
                           change_probe("ip_vs", "ip_vs_genl_set_cmd"), change_probe("ip_vs", "do_ip_vs_set_ctl")}}};
 }
 
-Result<Functions> read_functions(const std::vector<Object>& objects) {
+Result<Functions> functions_of(const std::vector<Object>& objects) {
     std::vector<std::string_view> names;
     for (const auto& object : objects) {
         for (const auto& probe : object.probes) {
@@ -137,15 +133,7 @@ Result<Functions> read_functions(const std::vector<Object>& objects) {
             }
         }
     }
-    std::ifstream kallsyms("/proc/kallsyms");
-    if (!kallsyms) {
-        return system_error("cannot read /proc/kallsyms", errno, "it tells which functions the kernel has");
-    }
-    if (kallsyms.peek() == std::ifstream::traits_type::eof()) {
-        return failure("/proc/kallsyms is empty, which tells what functions the kernel has",
-                       "a container or the service manager hides it: ProtectKernelTunables=no");
-    }
-    return find_functions(kallsyms, names);
+    return read_functions(names);
 }
 
 bool allowed(ProbeMode mode, ProbeChoice choice) {
@@ -319,7 +307,7 @@ void count_change(std::string_view subsystem, SharedMaps& maps) {
 
 Result<Probes> Probes::attach(const SharedMaps& maps, const hptrace_filter& filter, ProbeChoice choice) {
     const auto objects = all_objects();
-    const auto functions = read_functions(objects);
+    const auto functions = functions_of(objects);
     if (!functions) {
         return std::unexpected(functions.error());
     }
@@ -340,7 +328,7 @@ bool Probes::concerns(std::string_view module) {
 std::vector<ModuleChange> Probes::differences() const {
     std::vector<ModuleChange> changes;
     const auto objects = all_objects();
-    const auto functions = read_functions(objects).value_or(Functions{});
+    const auto functions = functions_of(objects).value_or(Functions{});
     for (const auto& object : objects) {
         for (const auto& probe : object.probes) {
             const auto status = std::ranges::find(statuses_, probe.function, &ProbeStatus::function);
@@ -384,7 +372,7 @@ void Probes::unloaded(std::string_view module, SharedMaps& maps) {
 Result<void> Probes::loaded(std::string_view module, SharedMaps& maps) {
     unloaded(module, maps);  // in case that was not announced
     const auto objects = all_objects();
-    const auto functions = read_functions(objects);
+    const auto functions = functions_of(objects);
     if (!functions) {
         return std::unexpected(functions.error());
     }
@@ -443,7 +431,7 @@ std::uint64_t Probes::missed() const {
 
 std::vector<ProbeStatus> untried_probes(const std::string& why) {
     const auto objects = all_objects();
-    const auto functions = read_functions(objects).value_or(Functions{});
+    const auto functions = functions_of(objects).value_or(Functions{});
     std::vector<ProbeStatus> out;
     for (const auto& object : objects) {
         for (const auto& probe : object.probes) {

@@ -2,14 +2,28 @@
 #include "capture/symbols.hpp"
 
 #include <algorithm>
-#include <cctype>
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+#include <utility>
 
 namespace hptrace {
 
+namespace {
+
+// A module is loaded in less than a reading takes; what never comes to rest is read as well as it can be.
+constexpr int most_readings = 10;
+
+std::string current_layout() {
+    std::ifstream modules("/proc/modules");
+    return symbol_layout(modules);
+}
+
+}  // namespace
+
 // Lines are "ADDRESS TYPE NAME" or "ADDRESS TYPE NAME\t[MODULE]".
-std::map<std::string, std::string, std::less<>> find_functions(std::istream& kallsyms,
-                                                               const std::vector<std::string_view>& names) {
-    std::map<std::string, std::string, std::less<>> found;
+Functions find_functions(std::istream& kallsyms, const std::vector<std::string_view>& names) {
+    Functions found;
     std::string line;
     while (std::getline(kallsyms, line)) {
         const std::string_view text = line;
@@ -28,6 +42,44 @@ std::map<std::string, std::string, std::less<>> find_functions(std::istream& kal
         }
         if (std::ranges::find(names, name) != names.end()) {
             found.emplace(name, module);
+        }
+    }
+    return found;
+}
+
+// Lines are "NAME SIZE REFERENCES USERS STATE ADDRESS".
+std::string symbol_layout(std::istream& modules) {
+    std::string layout;
+    for (std::string line; std::getline(modules, line);) {
+        std::istringstream words(line);
+        std::string name;
+        std::string size;
+        std::string references;
+        std::string users;
+        std::string state;
+        words >> name >> size >> references >> users >> state;
+        layout.append(name).append(" ").append(size).append(" ").append(state).append("\n");
+    }
+    return layout;
+}
+
+Result<Functions> read_functions(const std::vector<std::string_view>& names) {
+    Functions found;
+    auto layout = current_layout();
+    for (int reading = 0; reading < most_readings; ++reading) {
+        std::ifstream kallsyms("/proc/kallsyms");
+        if (!kallsyms) {
+            return system_error("cannot read /proc/kallsyms", errno, "it tells which functions the kernel has");
+        }
+        if (kallsyms.peek() == std::ifstream::traits_type::eof()) {
+            return failure("/proc/kallsyms is empty, which tells what functions the kernel has",
+                           "a container or the service manager hides it: ProtectKernelTunables=no");
+        }
+        found.merge(find_functions(kallsyms, names));
+        if (auto now = current_layout(); now != layout) {
+            layout = std::move(now);
+        } else {
+            break;
         }
     }
     return found;

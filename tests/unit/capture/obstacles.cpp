@@ -32,6 +32,24 @@ TEST_CASE("only functions under exactly their name are there, with their module"
     CHECK(found.at("nf_tables_commit") == "nf_tables");
 }
 
+TEST_CASE("a module that comes, goes or ends its initialisation changes the symbols, its users do not") {
+    const auto layout = [](const char* text) {
+        std::istringstream modules(text);
+        return symbol_layout(modules);
+    };
+    const auto before = layout(
+        "nf_nat 57344 0 - Live 0xffffffffc0a00000\n"
+        "nf_conntrack 192512 1 nf_nat, Live 0xffffffffc0900000\n");
+    CHECK(before == layout("nf_nat 57344 2 xt_nat,nft_chain_nat, Live 0xffffffffc0a00000\n"
+                           "nf_conntrack 192512 3 nf_nat, Live 0xffffffffc0900000\n"));
+    CHECK(before != layout("nf_nat 61440 0 - Live 0xffffffffc0a00000\n"
+                           "nf_conntrack 192512 1 nf_nat, Live 0xffffffffc0900000\n"));
+    CHECK(before != layout("nf_nat 57344 1 - Loading 0xffffffffc0a00000\n"
+                           "nf_conntrack 192512 1 nf_nat, Live 0xffffffffc0900000\n"));
+    CHECK(before != layout("nf_conntrack 192512 0 - Live 0xffffffffc0900000\n"));
+    CHECK(layout("").empty());
+}
+
 TEST_CASE("the reason of a refusal is the verifier's last word, else libbpf's first") {
     CHECK(find_reason("libbpf: prog 'p': BPF program load failed: Invalid argument\n"
                       "libbpf: prog 'p': -- BEGIN PROG LOAD LOG --\n"
