@@ -11,7 +11,7 @@ namespace hptrace {
 
 namespace {
 
-// A module is loaded in less than a reading takes; what never comes to rest is read as well as it can be.
+// Modules seldom keep coming and going; of those that do, what any of the readings had is there.
 constexpr int most_readings = 10;
 
 std::string current_layout() {
