@@ -97,7 +97,7 @@ class BurstTest:
 
     def skipped(self):
         """Packets are held until all are sent, then come by a timer, amid what the processors do: map operations."""
-        self.cluster.client.run("tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", HELD, "limit", str(SKIPPED))
+        self.cluster.client.run("tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", HELD, "limit", str(10 * SKIPPED))
         with BusyMaps():
             made = set()
             for number in range(SKIPPED):

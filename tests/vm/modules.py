@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import hptrace  # noqa: E402
 from lib.footprint import modules  # noqa: E402
 from lib.incident import MYSQL, ROWS, Incident  # noqa: E402
+from lib.kernel import probe_modes  # noqa: E402
 from lib.netns import Namespace, private_mounts  # noqa: E402
 from lib.report import Report  # noqa: E402
 from lib.servers import ask_once  # noqa: E402
@@ -126,11 +127,10 @@ class Test:
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hptrace", required=True, metavar="PROGRAM", help="the binary under test")
-    parser.add_argument("--probe", default="kprobe,fexit", help="modes to try, in this order (%(default)s)")
     options = parser.parse_args()
     private_mounts("/run/netns", "/var/lib/cni")
     report = Report(f"kernel modules, {os.uname().release}", (("PROBE", 6), ("WHEN", 16), ("WHAT", 16)))
-    for probe in options.probe.split(","):
+    for probe in sorted(probe_modes(), reverse=True):  # fexit holds the modules
         Test(options.hptrace, probe, report).run()
     return report.finish()
 
