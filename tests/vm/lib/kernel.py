@@ -3,7 +3,6 @@
 
 import os
 import re
-import subprocess
 
 COMPLAINT = re.compile(r"WARNING: |BUG: |Oops|general protection fault|refcount_t: |kasan", re.IGNORECASE)
 # A processor that does not get on is an emulated machine's lot, unless it was busy with what hptrace attached.
@@ -40,6 +39,5 @@ class KernelLog:
 
 
 def probe_modes():
-    """Values of --probe that work here. fexit needs the BTF of modules, which kernels before 5.11 have not."""
-    subprocess.run(["modprobe", "nf_nat"], check=True)
-    return ("fexit", "kprobe") if os.path.exists("/sys/kernel/btf/nf_nat") else ("kprobe",)
+    """Values of --probe that work here. fexit needs the BTF of modules, which kernels before 5.11 have not. Loads nothing."""
+    return ("fexit", "kprobe") if set(os.listdir("/sys/kernel/btf")) - {"vmlinux"} else ("kprobe",)
