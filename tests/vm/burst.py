@@ -35,6 +35,7 @@ class BurstTest:
     def __init__(self, options, report):
         self.binary, self.report, self.connections = options.hptrace, report, options.connections
         self.probes = probe_modes()
+        subprocess.run(["modprobe", "-a", "nf_nat", "sch_netem"], check=True)
         self.cluster = Cluster()
         for key in ("nf_conntrack_max", "nf_conntrack_buckets"):
             with open(f"/proc/sys/net/netfilter/{key}", "w", encoding="ascii") as file:
@@ -116,7 +117,6 @@ class BurstTest:
 
     def run(self):
         self.trace("burst", self.burst)
-        subprocess.run(["modprobe", "sch_netem"], check=True)
         self.trace(SKIPPED_PROBES, self.skipped)
         self.cluster.close()
 

@@ -152,6 +152,7 @@ class Fresh:
     # --- nothing stays attached ---------------------------------------------------------------------------------
 
     def leaves_nothing(self, node):
+        subprocess.run(["modprobe", "-a", "nf_nat", "ip_vs"], check=True)
         for probe in probe_modes():
             for signal_name, number in (("SIGKILL", 9), ("SIGTERM", 15)):
                 before = self.attached()

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# For a static hptrace: the libraries that Debian has as shared ones only, built from its sources (scripts/debian-root),
+# under the names by which the rest of the project knows them.
+set(sources ${HPTRACE_CACHE}/sources)
+include(GenerateExportHeader)
+
+# static_library(NAME FOLDER FILE...): of others' code, with what they expect and without our warnings.
+function(static_library name folder)
+  list(TRANSFORM ARGN PREPEND ${folder}/)
+  add_library(${name} STATIC ${ARGN})
+  target_compile_options(${name} PRIVATE -w -ffunction-sections -fdata-sections)
+endfunction()
+
+# nf_conntrack's messages are only parsed: what would need libnfnetlink, which nobody has as a static library, is not
+# linked (--gc-sections).
+set(folder ${sources}/libnetfilter_conntrack)
+static_library(netfilter_conntrack ${folder}/src/conntrack api.c bsf.c build.c build_mnl.c compare.c copy.c filter.c
+  filter_dump.c getter.c grp.c grp_getter.c grp_setter.c labels.c objopt.c parse_mnl.c proto.c setter.c snprintf.c
+  snprintf_default.c snprintf_xml.c stack.c)
+target_compile_definitions(netfilter_conntrack PRIVATE _GNU_SOURCE)
+target_include_directories(netfilter_conntrack SYSTEM PUBLIC ${folder}/include)
+target_link_libraries(netfilter_conntrack PUBLIC PkgConfig::LIBMNL)
+add_library(PkgConfig::LIBNFCT ALIAS netfilter_conntrack)
+
+# prometheus-cpp's HTTP server, as prometheus-cpp itself would build it: no files, no CGI, no TLS.
+set(folder ${sources}/civetweb)
+static_library(civetweb ${folder}/src civetweb.c CivetServer.cpp)
+target_compile_definitions(civetweb PRIVATE CIVETWEB_API= USE_IPV6 NDEBUG NO_CGI NO_CACHING NO_FILES NO_SSL
+  SOCKET_TIMEOUT_QUANTUM=200)
+target_include_directories(civetweb SYSTEM PUBLIC ${folder}/include)
+
+set(folder ${sources}/prometheus-cpp)
+static_library(prometheus_core ${folder}/core/src check_names.cc counter.cc detail/builder.cc detail/ckms_quantiles.cc
+  detail/time_window_quantiles.cc detail/utils.cc family.cc gauge.cc histogram.cc registry.cc serializer.cc summary.cc
+  text_serializer.cc)
+static_library(prometheus_pull ${folder}/pull/src basic_auth.cc endpoint.cc exposer.cc handler.cc metrics_collector.cc)
+foreach(part core pull)
+  set(exports ${CMAKE_BINARY_DIR}/prometheus-cpp)
+  generate_export_header(prometheus_${part} BASE_NAME prometheus-cpp-${part}
+    EXPORT_FILE_NAME ${exports}/prometheus/detail/${part}_export.h)
+  target_include_directories(prometheus_${part} SYSTEM PUBLIC ${folder}/${part}/include ${exports})
+  # PUBLIC: its headers ask for it too.
+  string(TOUPPER PROMETHEUS_CPP_${part}_STATIC_DEFINE define)
+  target_compile_definitions(prometheus_${part} PUBLIC ${define})
+endforeach()
+target_link_libraries(prometheus_pull PUBLIC prometheus_core PRIVATE civetweb)
+add_library(prometheus-cpp::pull ALIAS prometheus_pull)
+
+# What Debian's static libraries need themselves.
+foreach(name elf z)
+  find_library(HPTRACE_LIB_${name} ${name} REQUIRED)
+  target_link_libraries(PkgConfig::LIBBPF INTERFACE ${HPTRACE_LIB_${name}})
+endforeach()
