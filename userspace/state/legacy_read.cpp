@@ -147,9 +147,10 @@ std::uint64_t fingerprint_of_entries(const LegacyBlob& blob) {
 }  // namespace
 
 Result<LegacyBlob> read_legacy_blob(const std::string& table, Family family) {
-    const Fd fd(socket(to_af(family), SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+    // libiptc's is a raw one, which wants CAP_NET_RAW; the kernel answers on any.
+    const Fd fd(socket(to_af(family), SOCK_DGRAM | SOCK_CLOEXEC, 0));
     if (!fd) {
-        return system_error(fmt::format("cannot open a raw socket for {}", tool(family)), errno, "run as root");
+        return system_error(fmt::format("cannot open a socket for {}", tool(family)));
     }
     const auto info = get_info(fd, table, family);
     if (!info) {

@@ -48,7 +48,7 @@ private:
         if (socket_) {
             return true;
         }
-        Fd fd(socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+        Fd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));  // any, as in legacy_read.cpp
         if (!fd) {
             return false;
         }
