@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "base/number.hpp"
+#include "state/sources.hpp"
 
 namespace hptrace {
 
@@ -67,6 +68,7 @@ struct Raw {
     std::string dest;
     std::string source;
     std::string netns;
+    std::string host_root;
     std::optional<std::string> from;
     std::string duration;
     std::string count;
@@ -95,11 +97,18 @@ void add_filter_options(CLI::App& app, Raw& raw) {
     app.add_flag("--json", raw.json, "One JSON object per line");
 }
 
+void add_host_root(CLI::App& app, Raw& raw) {
+    app.add_option("--host-root", raw.host_root,
+                   "In a container: where the node's / is (default: /host if the node's CNI folder is there)")
+        ->type_name("DIR");
+}
+
 void add_trace_options(CLI::App& app, Raw& raw) {
     add_filter_options(app, raw);
     app.add_option("--netns", raw.netns,
                    "Network namespace of the node: a path or a process id (default: this one); all: every one")
         ->type_name("PATH|PID|all");
+    add_host_root(app, raw);
     app.add_option("--source", raw.source, "Client address")->type_name("CIDR");
     app.add_option("--only", raw.only, "Show only these verdicts (a list is fine)")
         ->type_name("VERDICT")
@@ -223,6 +232,17 @@ bool is_address_and_port(std::string_view text) {
     return parsed && (parsed->family == Family::ipv6) == brackets;
 }
 
+Result<std::filesystem::path> parse_host_root(const std::string& text) {
+    std::error_code error;
+    if (text.empty()) {
+        return detect_host_root();
+    }
+    if (!std::filesystem::is_directory(text, error)) {
+        return bad_value("--host-root", text, "there is no such folder");
+    }
+    return text;
+}
+
 Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
     TraceOptions options;
     options.all_netns = raw.netns == all_netns;
@@ -236,6 +256,11 @@ Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
         return std::unexpected(filter.error());
     }
     options.filter = std::move(*filter);
+    auto host_root = parse_host_root(raw.host_root);
+    if (!host_root) {
+        return std::unexpected(host_root.error());
+    }
+    options.host_root = *std::move(host_root);
     auto only = parse_verdicts(raw.only);
     if (!only) {
         return std::unexpected(only.error());
@@ -293,8 +318,16 @@ Result<Command> make_audit(const Raw& raw) {
     if (!filter) {
         return std::unexpected(filter.error());
     }
-    return AuditOptions{
-        .filter = std::move(*filter), .netns = raw.netns, .from = raw.from, .json = raw.json, .strict = raw.strict};
+    auto host_root = parse_host_root(raw.host_root);
+    if (!host_root) {
+        return std::unexpected(host_root.error());
+    }
+    return AuditOptions{.filter = std::move(*filter),
+                        .netns = raw.netns,
+                        .host_root = *std::move(host_root),
+                        .from = raw.from,
+                        .json = raw.json,
+                        .strict = raw.strict};
 }
 
 // CLI11's own messages can have several lines and name no option for a missing value.
@@ -373,6 +406,7 @@ Result<Command> parse_command_line(std::vector<std::string> arguments) {
         app.add_option("--from", raw.from, "Read a dump of a node instead of this one; needs no root")
             ->type_name("DIR")
             ->excludes(app.get_option("--netns"));
+        add_host_root(app, raw);
         app.add_flag("--strict", raw.strict,
                      "Exit status 3 also for conflicts that depend on hook order, and leaked rules");
     } else {

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,8 +20,9 @@ namespace hptrace {
 
 struct TraceOptions {
     Filter filter;
-    std::string netns;          // path or process id; empty: the one hptrace runs in
-    bool all_netns = false;     // --netns all
+    std::string netns;       // path or process id; empty: the one hptrace runs in
+    bool all_netns = false;  // --netns all
+    std::filesystem::path host_root = "/";
     std::vector<Verdict> only;  // empty: every verdict is shown
     bool json = false;
     bool journald = false;
@@ -37,6 +39,7 @@ struct TraceOptions {
 struct AuditOptions {
     Filter filter;
     std::string netns;
+    std::filesystem::path host_root = "/";
     std::optional<std::string> from;  // folder of a dump; absent: this node as it is now
     bool json = false;
     bool strict = false;

@@ -57,7 +57,7 @@ public:
           capture_(capture),
           signals_(std::move(signals)),
           netns_(std::move(netns)),
-          namespaces_(cni_results_of(netns_pid(options.netns)),
+          namespaces_(netns_pid(options.netns), options.host_root,
                       {.now = [capture] { return capture != nullptr ? capture->changes() : hptrace_changes{}; },
                        .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; }},
                       [this](const NodeState& state) {

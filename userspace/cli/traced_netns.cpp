@@ -38,9 +38,9 @@ std::unique_ptr<TracedNetns> TracedNetns::here(const std::filesystem::path& cni_
     return std::unique_ptr<TracedNetns>(new TracedNetns(std::move(sources)));
 }
 
-std::unique_ptr<TracedNetns> TracedNetns::elsewhere(std::uint32_t inode, const ChangeCounters& counters,
-                                                    OnRead on_read) {
-    const auto reader = std::make_shared<NetnsVisitor>(inode, counters);
+std::unique_ptr<TracedNetns> TracedNetns::elsewhere(std::uint32_t inode, const std::filesystem::path& host_root,
+                                                    const ChangeCounters& counters, OnRead on_read) {
+    const auto reader = std::make_shared<NetnsVisitor>(inode, host_root, counters);
     return std::unique_ptr<TracedNetns>(new TracedNetns(sources_of(reader, counters, std::move(on_read))));
 }
 
@@ -57,12 +57,13 @@ NodeStatePtr TracedNetns::news() {
     return told_ = read.state;
 }
 
-TracedNamespaces::TracedNamespaces(const std::filesystem::path& cni_results, ChangeCounters counters,
+TracedNamespaces::TracedNamespaces(std::optional<pid_t> node, std::filesystem::path host_root, ChangeCounters counters,
                                    TracedNetns::OnRead on_read)
-    : counters_(std::move(counters)),
+    : host_root_(std::move(host_root)),
+      counters_(std::move(counters)),
       on_read_(std::move(on_read)),
       inode_(current_netns_inode().value_or(0)),
-      here_(TracedNetns::here(cni_results, counters_, on_read_)) {}
+      here_(TracedNetns::here(cni_results_of(node, host_root_), counters_, on_read_)) {}
 
 TracedNetns& TracedNamespaces::of(std::uint32_t inode) {
     if (inode == inode_) {
@@ -70,7 +71,7 @@ TracedNetns& TracedNamespaces::of(std::uint32_t inode) {
     }
     auto& netns = elsewhere_[inode];
     if (!netns) {
-        netns = TracedNetns::elsewhere(inode, counters_, on_read_);
+        netns = TracedNetns::elsewhere(inode, host_root_, counters_, on_read_);
     }
     return *netns;
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,7 +28,8 @@ public:
     static std::unique_ptr<TracedNetns> here(const std::filesystem::path& cni_results, const ChangeCounters& counters,
                                              OnRead on_read);
     // Another one. Its state is read only when a connection made in it needs that.
-    static std::unique_ptr<TracedNetns> elsewhere(std::uint32_t inode, const ChangeCounters& counters, OnRead on_read);
+    static std::unique_ptr<TracedNetns> elsewhere(std::uint32_t inode, const std::filesystem::path& host_root,
+                                                  const ChangeCounters& counters, OnRead on_read);
 
     [[nodiscard]] StateHistory& history() { return history_; }
     [[nodiscard]] LiveJudge& judge() { return judge_; }
@@ -53,7 +55,9 @@ private:
 // The namespace hptrace is in, and any other one that a connection is made in.
 class TracedNamespaces {
 public:
-    TracedNamespaces(const std::filesystem::path& cni_results, ChangeCounters counters, TracedNetns::OnRead on_read);
+    // node: a process of the node the calling thread is in; none: this process is. host_root: see cni_results_of().
+    TracedNamespaces(std::optional<pid_t> node, std::filesystem::path host_root, ChangeCounters counters,
+                     TracedNetns::OnRead on_read);
 
     [[nodiscard]] TracedNetns& here() { return *here_; }
     [[nodiscard]] TracedNetns& of(std::uint32_t inode);
@@ -71,6 +75,7 @@ public:
     [[nodiscard]] Unread unread();
 
 private:
+    std::filesystem::path host_root_;
     ChangeCounters counters_;
     TracedNetns::OnRead on_read_;
     std::uint32_t inode_;

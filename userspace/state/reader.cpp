@@ -194,7 +194,7 @@ StateRead NetnsVisitor::read() {
     }
     const auto cookie = current_netns_cookie();
     if (!reader_ || !cookie || cookie != cookie_) {
-        reader_.emplace(visited_sources(cni_results_of(place->pid)), counters_);
+        reader_.emplace(visited_sources(cni_results_of(place->pid, host_root_)), counters_);
         cookie_ = cookie;
     }
     return reader_->read();

@@ -96,7 +96,9 @@ private:
 // that time, and keeps nothing of it open.
 class NetnsVisitor {
 public:
-    NetnsVisitor(std::uint32_t inode, ChangeCounters counters) : inode_(inode), counters_(std::move(counters)) {}
+    // host_root: see cni_results_of().
+    NetnsVisitor(std::uint32_t inode, std::filesystem::path host_root, ChangeCounters counters)
+        : inode_(inode), host_root_(std::move(host_root)), counters_(std::move(counters)) {}
 
     // As NodeReader::read(). A namespace that cannot be entered, because it is gone or for another reason, has a state
     // with the one source netns_source, which is unreadable.
@@ -106,6 +108,7 @@ private:
     [[nodiscard]] StateRead nothing_read(std::string why) const;
 
     std::uint32_t inode_;
+    std::filesystem::path host_root_;
     ChangeCounters counters_;
     std::optional<NodeReader> reader_;
     std::optional<std::uint64_t> cookie_;  // of what the reader has read: an inode number can be another's by now

@@ -122,7 +122,7 @@ NodeSources visited_sources(const std::filesystem::path& cni_results) {
     return all_sources(cni_results, [] { return true; });
 }
 
-std::filesystem::path cni_results_of(std::optional<pid_t> pid) {
+std::filesystem::path cni_results_of(std::optional<pid_t> pid, const std::filesystem::path& host_root) {
     if (pid) {
         auto own = std::filesystem::path(fmt::format("/proc/{}/root{}", *pid, default_cni_results));
         std::error_code error;
@@ -130,7 +130,15 @@ std::filesystem::path cni_results_of(std::optional<pid_t> pid) {
             return own;
         }
     }
-    return default_cni_results;
+    return host_root / default_cni_results.substr(1);
+}
+
+std::filesystem::path detect_host_root() {
+    constexpr std::string_view debug_root = "/host";
+    const auto cni = std::filesystem::path(default_cni_results).parent_path().relative_path();
+    std::error_code error;
+    const bool own = std::filesystem::is_directory("/" / cni, error);
+    return !own && std::filesystem::is_directory(debug_root / cni, error) ? debug_root : "/";
 }
 
 }  // namespace hptrace

@@ -46,7 +46,10 @@ NodeSources visited_sources(const std::filesystem::path& cni_results);
 // Where libcni keeps its cache.
 constexpr std::string_view default_cni_results = "/var/lib/cni/results";
 // The same on the node that a process belongs to: in the process's own root, if there is such a folder (kind's nodes
-// are containers), else this one's.
-std::filesystem::path cni_results_of(std::optional<pid_t> pid);
+// are containers), else below `host_root`, where this process sees the root of its node.
+std::filesystem::path cni_results_of(std::optional<pid_t> pid, const std::filesystem::path& host_root);
+// Where this process sees the root of its node: "/host" in a container that has the node's CNI folder there and none of
+// its own (kubectl debug node/...), else "/".
+std::filesystem::path detect_host_root();
 
 }  // namespace hptrace

@@ -27,6 +27,9 @@ TEST_CASE("audit takes a dump instead of this node") {
     REQUIRE_FALSE(both);
     CHECK(describe(both.error()).find("--netns") != std::string::npos);
     CHECK_FALSE(parse_command_line({"trace", "--from", "node-2"}));
+    CHECK(parsed<TraceOptions>({"--host-root", "/proc"}).host_root == "/proc");
+    CHECK(parsed<AuditOptions>({"audit", "--host-root", "/proc"}).host_root == "/proc");
+    CHECK_FALSE(parse_command_line({"--host-root", "/proc/version"}));  // no folder
 }
 
 TEST_CASE("trace is what hptrace does") {

@@ -142,7 +142,7 @@ TEST_CASE("another namespace is visited for each reading, and may go away") {
     const auto own = current_netns_inode().value();
     NamedNetns named;
     const auto inode = named.inode();
-    NetnsVisitor visitor(inode, {.now = {}});
+    NetnsVisitor visitor(inode, "/", {.now = {}});
     CHECK(visitor.read().state->local_addresses.empty());
     named.run_inside("ip link set lo up && ip address add 10.96.0.10 dev lo");
     const auto first = visitor.read().state;
@@ -163,8 +163,10 @@ TEST_CASE("another namespace is visited for each reading, and may go away") {
 }
 
 TEST_CASE("a node that is a process has its own CNI cache") {
-    CHECK(cni_results_of({}) == default_cni_results);
-    CHECK(cni_results_of(4194305) == default_cni_results);  // no such process
+    CHECK(cni_results_of({}, "/") == default_cni_results);
+    CHECK(cni_results_of({}, "/host") == "/host/var/lib/cni/results");
+    CHECK(cni_results_of({}, "/host/") == "/host/var/lib/cni/results");
+    CHECK(cni_results_of(4194305, "/") == default_cni_results);  // no such process
     const bool here = std::filesystem::is_directory(default_cni_results);
-    CHECK(cni_results_of(::getpid()).native().starts_with("/proc/") == here);
+    CHECK(cni_results_of(::getpid(), "/").native().starts_with("/proc/") == here);
 }
