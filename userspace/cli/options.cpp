@@ -73,6 +73,7 @@ struct Raw {
     std::string repeat;
     std::string metrics;
     std::string ignore;
+    std::string kubeconfig;
     std::string probe = "auto";
     bool ipv4 = false;
     bool ipv6 = false;
@@ -95,6 +96,13 @@ void add_filter_options(CLI::App& app, Raw& raw) {
     app.add_flag("--json", raw.json, "One JSON object per line");
 }
 
+void add_kube_option(CLI::App& app, Raw& raw) {
+    app.add_option("--kubeconfig", raw.kubeconfig,
+                   "Names of Services and pods from the Kubernetes API as well: with such a file, or with the account "
+                   "of the pod hptrace runs in")
+        ->type_name("FILE|in-cluster");
+}
+
 void add_trace_options(CLI::App& app, Raw& raw) {
     add_filter_options(app, raw);
     app.add_option("--netns", raw.netns,
@@ -114,6 +122,7 @@ void add_trace_options(CLI::App& app, Raw& raw) {
     app.add_option("--ignore", raw.ignore,
                    "Accepted conflicts, a line each: conflict=ID, or any of port= pod= service= destination=")
         ->type_name("FILE");
+    add_kube_option(app, raw);
     app.add_flag("--existing", raw.existing, "Judge the connections that exist already, then stop");
     app.add_option("--duration", raw.duration, "Stop after this time")->type_name("SECONDS");
     app.add_option("--count", raw.count, "Stop after this many connections were shown")->type_name("N");
@@ -223,6 +232,13 @@ bool is_address_and_port(std::string_view text) {
     return parsed && (parsed->family == Family::ipv6) == brackets;
 }
 
+Result<std::optional<KubeConfig>> make_kube(const Raw& raw) {
+    if (raw.kubeconfig.empty()) {
+        return std::nullopt;
+    }
+    return read_kubeconfig(raw.kubeconfig);
+}
+
 Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
     TraceOptions options;
     options.all_netns = raw.netns == all_netns;
@@ -273,6 +289,11 @@ Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
         }
         options.accepted = *std::move(accepted);
     }
+    auto kube = make_kube(raw);
+    if (!kube) {
+        return std::unexpected(kube.error());
+    }
+    options.kube = *std::move(kube);
     if (!raw.count.empty()) {
         options.count = parse_number<std::uint64_t>(raw.count);
         if (!options.count || *options.count == 0) {
@@ -293,8 +314,16 @@ Result<Command> make_audit(const Raw& raw) {
     if (!filter) {
         return std::unexpected(filter.error());
     }
-    return AuditOptions{
-        .filter = std::move(*filter), .netns = raw.netns, .from = raw.from, .json = raw.json, .strict = raw.strict};
+    auto kube = make_kube(raw);
+    if (!kube) {
+        return std::unexpected(kube.error());
+    }
+    return AuditOptions{.filter = std::move(*filter),
+                        .netns = raw.netns,
+                        .from = raw.from,
+                        .json = raw.json,
+                        .strict = raw.strict,
+                        .kube = *std::move(kube)};
 }
 
 // CLI11's own messages can have several lines and name no option for a missing value.
@@ -373,6 +402,7 @@ Result<Command> parse_command_line(std::vector<std::string> arguments) {
         app.add_option("--from", raw.from, "Read a dump of a node instead of this one; needs no root")
             ->type_name("DIR")
             ->excludes(app.get_option("--netns"));
+        add_kube_option(app, raw);
         app.add_flag("--strict", raw.strict,
                      "Exit status 3 also for conflicts that depend on hook order, and leaked rules");
     } else {

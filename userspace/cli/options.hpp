@@ -14,6 +14,7 @@
 #include "capture/filter.hpp"
 #include "cli/accepted.hpp"
 #include "judge/finding.hpp"
+#include "names/kubeconfig.hpp"
 
 namespace hptrace {
 
@@ -27,6 +28,7 @@ struct TraceOptions {
     std::chrono::nanoseconds repeat = std::chrono::seconds(60);  // --journald: one entry per conflict and so long
     std::string metrics;                                         // address and port to serve them on; empty: none
     Accepted accepted;
+    std::optional<KubeConfig> kube;  // --kubeconfig
     bool existing = false;
     std::optional<std::chrono::nanoseconds> duration;
     std::optional<std::uint64_t> count;
@@ -40,6 +42,7 @@ struct AuditOptions {
     std::optional<std::string> from;  // folder of a dump; absent: this node as it is now
     bool json = false;
     bool strict = false;
+    std::optional<KubeConfig> kube;
 };
 
 struct DoctorOptions {
