@@ -73,7 +73,7 @@ struct Raw {
     std::string repeat;
     std::string metrics;
     std::string ignore;
-    std::string kubeconfig;
+    std::optional<std::string> kubeconfig;
     std::string probe = "auto";
     bool ipv4 = false;
     bool ipv6 = false;
@@ -233,10 +233,10 @@ bool is_address_and_port(std::string_view text) {
 }
 
 Result<std::optional<KubeConfig>> make_kube(const Raw& raw) {
-    if (raw.kubeconfig.empty()) {
+    if (!raw.kubeconfig) {
         return std::nullopt;
     }
-    return read_kubeconfig(raw.kubeconfig);
+    return read_kubeconfig(*raw.kubeconfig);
 }
 
 Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {

@@ -163,9 +163,9 @@ public:
         List headers;
         const List redirect(target_.redirect.empty() ? nullptr : curl_slist_append(nullptr, target_.redirect.c_str()));
         const auto add_header = [&headers](const std::string& line) {
-            if (auto* const longer = curl_slist_append(headers.get(), line.c_str()); longer != nullptr) {
-                static_cast<void>(headers.release());
-                headers.reset(longer);
+            auto* const head = curl_slist_append(headers.get(), line.c_str());
+            if (!headers) {
+                headers.reset(head);  // which stays the same
             }
         };
         add_header("Accept: application/json");
