@@ -142,7 +142,7 @@ KubeFailure refusal(int status, const std::string& path, const std::string& body
     } else if (status == 403) {
         why += ": the right to list them is missing";
     }
-    return {.status = status, .why = std::move(why)};
+    return {.status = status, .why = std::move(why), .too_large = false};
 }
 
 }  // namespace
@@ -155,7 +155,7 @@ public:
     std::expected<std::string, KubeFailure> get(const std::string& path, const std::stop_token& stop) {
         auto credentials = read_credentials(config_);
         if (!credentials) {
-            return std::unexpected(KubeFailure{.status = 0, .why = describe(credentials.error())});
+            return std::unexpected(KubeFailure{.status = 0, .why = describe(credentials.error()), .too_large = false});
         }
         const Easy easy(curl_easy_init());
         Body body{.text = {}, .limit = limits_.body};
@@ -176,7 +176,7 @@ public:
             add_header("Host: " + target_.host);
         }
         if (!easy) {
-            return std::unexpected(KubeFailure{.status = 0, .why = "libcurl has no memory"});
+            return std::unexpected(KubeFailure{.status = 0, .why = "libcurl has no memory", .too_large = false});
         }
         Options options(easy.get());
         set_transport(options);
@@ -188,14 +188,16 @@ public:
         options.set(CURLOPT_WRITEFUNCTION, &store);
         options.set(CURLOPT_WRITEDATA, &body);
         if (options.error() != CURLE_OK) {
-            return std::unexpected(
-                KubeFailure{.status = 0, .why = fmt::format("libcurl: {}", curl_easy_strerror(options.error()))});
+            return std::unexpected(KubeFailure{.status = 0,
+                                               .why = fmt::format("libcurl: {}", curl_easy_strerror(options.error())),
+                                               .too_large = false});
         }
         const auto result = transfer(easy.get(), stop);
         long status = 0;
         curl_easy_getinfo(easy.get(), CURLINFO_RESPONSE_CODE, &status);
         if (result != CURLE_OK) {
-            return std::unexpected(KubeFailure{.status = 0, .why = no_answer(easy.get(), result, words.data(), body)});
+            return std::unexpected(KubeFailure{
+                .status = 0, .why = no_answer(easy.get(), result, words.data(), body), .too_large = body.too_large});
         }
         if (status != 200) {
             return std::unexpected(refusal(static_cast<int>(status), path, body.text));

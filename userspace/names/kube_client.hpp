@@ -18,6 +18,7 @@ namespace hptrace {
 struct KubeFailure {
     int status = 0;
     std::string why;
+    bool too_large = false;  // the answer has more bytes than Limits::body
 };
 
 // GET requests to the Kubernetes API by libcurl: TLS verified, HTTP/1.1, no redirects, no proxy, no cookies.
@@ -26,7 +27,7 @@ public:
     struct Limits {
         std::chrono::milliseconds connect{5000};  // with the TLS handshake
         std::chrono::milliseconds total{30000};
-        std::size_t body = 256U << 20U;  // bytes of an answer, unpacked
+        std::size_t body = 64U << 20U;  // bytes of an answer, unpacked
     };
 
     // Error: the server's address is not one, or libcurl lacks something.

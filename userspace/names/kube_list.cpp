@@ -54,21 +54,23 @@ using ListResult = std::expected<Listed<Part>, KubeFailure>;
 
 // All pages, from the first one. Failure 410: the pages are no longer of one moment.
 template <class Part>
-ListResult<Part> list_once(KubeClient& client, const Resource<Part>& resource, const std::stop_token& stop) {
+ListResult<Part> list_once(KubeClient& client, const Resource<Part>& resource, bool cached,
+                           const std::stop_token& stop) {
+    const std::string_view first = cached ? "resourceVersion=0" : "continue=";
     Listed<Part> listed;
     std::string next;
     for (std::size_t page = 0; page < most_pages; ++page) {
         // The token excludes resourceVersion: it stands for the one of the first page.
         const auto path = fmt::format("{}?{}limit=500&{}{}", resource.path, resource.query,
-                                      next.empty() ? "resourceVersion=0" : "continue=", percent_encoded(next));
+                                      next.empty() ? first : "continue=", percent_encoded(next));
         const auto body = client.get(path, stop);
         if (!body) {
             return std::unexpected(body.error());
         }
         const auto parsed = parse_kube_page(*body, [&](const json& item) { return resource.take(item, listed.part); });
         if (!parsed) {
-            return std::unexpected(
-                KubeFailure{.status = 200, .why = fmt::format("{}: {}", resource.path, parsed.error().what)});
+            return std::unexpected(KubeFailure{
+                .status = 200, .why = fmt::format("{}: {}", resource.path, parsed.error().what), .too_large = false});
         }
         listed.skipped += parsed->skipped;
         if (parsed->next.empty()) {
@@ -77,13 +79,20 @@ ListResult<Part> list_once(KubeClient& client, const Resource<Part>& resource, c
         }
         next = parsed->next;
     }
-    return std::unexpected(KubeFailure{.status = 200, .why = fmt::format("{}: the list does not end", resource.path)});
+    return std::unexpected(
+        KubeFailure{.status = 200, .why = fmt::format("{}: the list does not end", resource.path), .too_large = false});
 }
 
 template <class Part>
 ListResult<Part> list(KubeClient& client, const Resource<Part>& resource, const std::stop_token& stop) {
+    // Most API servers give all of their cache at once, whatever the limit. If that is too much, pages from etcd.
+    bool cached = true;
     for (int restarts = 0;; ++restarts) {
-        auto listed = list_once(client, resource, stop);
+        auto listed = list_once(client, resource, cached, stop);
+        if (!listed && listed.error().too_large && cached) {
+            cached = false;
+            continue;
+        }
         if (listed || listed.error().status != 410 || restarts == most_restarts) {
             return listed;
         }
