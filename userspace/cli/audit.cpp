@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cli/kube.hpp"
 #include "cli/overview.hpp"
 #include "cli/run.hpp"
 #include "judge/judge.hpp"
@@ -45,6 +46,18 @@ Result<NodeStatePtr> read_state(const AuditOptions& options) {
         .state;
 }
 
+Result<ClusterNamesPtr> cluster_names(const AuditOptions& options, const NodeState& state) {
+    auto kube = start_kube_names(options.kube, options.from ? state.node : kube_node_name());
+    if (!kube) {
+        return std::unexpected(kube.error());
+    }
+    if (*kube == nullptr) {
+        return nullptr;
+    }
+    await_first_names(**kube);
+    return (*kube)->names();
+}
+
 }  // namespace
 
 int run_audit(const AuditOptions& options) {
@@ -53,9 +66,13 @@ int run_audit(const AuditOptions& options) {
         return fail(read.error());
     }
     const auto& state = *read;
+    const auto cluster = cluster_names(options, *state);
+    if (!cluster) {
+        return fail(cluster.error());
+    }
     auto conflicts = find_conflicts(*state, options.filter);
     for (auto& conflict : conflicts) {
-        add_names(conflict, *state);
+        add_names(conflict, *state, cluster->get());
     }
     const auto leaked = find_leaked(*state, options.filter);
 

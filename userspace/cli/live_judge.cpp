@@ -63,7 +63,8 @@ void LiveJudge::judge(bool finish, const Sink& sink) {
         if (const auto* const sandbox = stale_sandbox(finding); fresh && sandbox != nullptr) {
             known_stale_.insert(*sandbox);
         }
-        add_names(finding, *history_.newest().state);
+        const auto cluster = cluster_ ? cluster_() : nullptr;
+        add_names(finding, *history_.newest().state, cluster.get());
         waiting_.pop_front();
         sink(finding);
     }

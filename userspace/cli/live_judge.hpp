@@ -6,9 +6,11 @@
 #include <functional>
 #include <string>
 #include <unordered_set>
+#include <utility>
 
 #include "cli/state_history.hpp"
 #include "judge/finding.hpp"
+#include "names/cluster_names.hpp"
 
 namespace hptrace {
 
@@ -23,7 +25,8 @@ class LiveJudge {
 public:
     using Sink = std::function<void(const Finding&)>;
 
-    explicit LiveJudge(StateHistory& history) : history_(history) {}
+    explicit LiveJudge(StateHistory& history, ClusterNamesSource cluster = {})
+        : history_(history), cluster_(std::move(cluster)) {}
 
     void take(Connection connection);
     // Hands over the verdicts, with names, on what need not wait for another read; to be called at every turn of the
@@ -52,6 +55,7 @@ private:
     [[nodiscard]] bool given_up(const Waiting& waiting) const;
 
     StateHistory& history_;
+    ClusterNamesSource cluster_;
     std::deque<Waiting> waiting_;
     std::unordered_set<std::string> known_stale_;  // sandboxes that were looked for twice
 };

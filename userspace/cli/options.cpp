@@ -75,6 +75,7 @@ struct Raw {
     std::string repeat;
     std::string metrics;
     std::string ignore;
+    std::optional<std::string> kubeconfig;
     std::string probe = "auto";
     bool ipv4 = false;
     bool ipv6 = false;
@@ -103,6 +104,13 @@ void add_host_root(CLI::App& app, Raw& raw) {
         ->type_name("DIR");
 }
 
+void add_kube_option(CLI::App& app, Raw& raw) {
+    app.add_option("--kubeconfig", raw.kubeconfig,
+                   "Names of Services and pods from the Kubernetes API as well: with such a file, or with the account "
+                   "of the pod hptrace runs in")
+        ->type_name("FILE|in-cluster");
+}
+
 void add_trace_options(CLI::App& app, Raw& raw) {
     add_filter_options(app, raw);
     app.add_option("--netns", raw.netns,
@@ -123,6 +131,7 @@ void add_trace_options(CLI::App& app, Raw& raw) {
     app.add_option("--ignore", raw.ignore,
                    "Accepted conflicts, a line each: conflict=ID, or any of port= pod= service= destination=")
         ->type_name("FILE");
+    add_kube_option(app, raw);
     app.add_flag("--existing", raw.existing, "Judge the connections that exist already, then stop");
     app.add_option("--duration", raw.duration, "Stop after this time")->type_name("SECONDS");
     app.add_option("--count", raw.count, "Stop after this many connections were shown")->type_name("N");
@@ -243,6 +252,13 @@ Result<std::filesystem::path> parse_host_root(const std::string& text) {
     return text;
 }
 
+Result<std::optional<KubeConfig>> make_kube(const Raw& raw) {
+    if (!raw.kubeconfig) {
+        return std::nullopt;
+    }
+    return read_kubeconfig(*raw.kubeconfig);
+}
+
 Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
     TraceOptions options;
     options.all_netns = raw.netns == all_netns;
@@ -298,6 +314,11 @@ Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
         }
         options.accepted = *std::move(accepted);
     }
+    auto kube = make_kube(raw);
+    if (!kube) {
+        return std::unexpected(kube.error());
+    }
+    options.kube = *std::move(kube);
     if (!raw.count.empty()) {
         options.count = parse_number<std::uint64_t>(raw.count);
         if (!options.count || *options.count == 0) {
@@ -322,12 +343,17 @@ Result<Command> make_audit(const Raw& raw) {
     if (!host_root) {
         return std::unexpected(host_root.error());
     }
+    auto kube = make_kube(raw);
+    if (!kube) {
+        return std::unexpected(kube.error());
+    }
     return AuditOptions{.filter = std::move(*filter),
                         .netns = raw.netns,
                         .host_root = *std::move(host_root),
                         .from = raw.from,
                         .json = raw.json,
-                        .strict = raw.strict};
+                        .strict = raw.strict,
+                        .kube = *std::move(kube)};
 }
 
 // CLI11's own messages can have several lines and name no option for a missing value.
@@ -407,6 +433,7 @@ Result<Command> parse_command_line(std::vector<std::string> arguments) {
             ->type_name("DIR")
             ->excludes(app.get_option("--netns"));
         add_host_root(app, raw);
+        add_kube_option(app, raw);
         app.add_flag("--strict", raw.strict,
                      "Exit status 3 also for conflicts that depend on hook order, and leaked rules");
     } else {

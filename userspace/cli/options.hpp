@@ -15,6 +15,7 @@
 #include "capture/filter.hpp"
 #include "cli/accepted.hpp"
 #include "judge/finding.hpp"
+#include "names/kubeconfig.hpp"
 
 namespace hptrace {
 
@@ -29,6 +30,7 @@ struct TraceOptions {
     std::chrono::nanoseconds repeat = std::chrono::seconds(60);  // --journald: one entry per conflict and so long
     std::string metrics;                                         // address and port to serve them on; empty: none
     Accepted accepted;
+    std::optional<KubeConfig> kube;  // --kubeconfig
     bool existing = false;
     std::optional<std::chrono::nanoseconds> duration;
     std::optional<std::uint64_t> count;
@@ -43,6 +45,7 @@ struct AuditOptions {
     std::optional<std::string> from;  // folder of a dump; absent: this node as it is now
     bool json = false;
     bool strict = false;
+    std::optional<KubeConfig> kube;
 };
 
 struct DoctorOptions {

@@ -16,6 +16,7 @@
 #include "base/clock.hpp"
 #include "capture/capture.hpp"
 #include "cli/child.hpp"
+#include "cli/kube.hpp"
 #include "cli/overview.hpp"
 #include "cli/probe_report.hpp"
 #include "cli/run.hpp"
@@ -49,22 +50,25 @@ Key key_of(const Connection& connection) {
 
 class Trace {
 public:
-    // capture: null for --existing. netns: where --netns took hptrace.
+    // capture: null for --existing. netns: where --netns took hptrace. kube: null without --kubeconfig.
     Trace(const TraceOptions& options, Filter filter, Capture* capture, Signals signals,
-          std::optional<NetnsGuard> netns, const MetricsServer* metrics)
+          std::optional<NetnsGuard> netns, const MetricsServer* metrics, KubeNames* kube)
         : options_(options),
           filter_(std::move(filter)),
           capture_(capture),
           signals_(std::move(signals)),
           netns_(std::move(netns)),
-          namespaces_(netns_pid(options.netns), options.host_root,
-                      {.now = [capture] { return capture != nullptr ? capture->changes() : hptrace_changes{}; },
-                       .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; }},
-                      [this](const NodeState& state) {
-                          incomplete_ = incomplete_ || !is_complete(state);
-                          ++reads_;
-                          read_ns_ = boot_clock_ns();
-                      }),
+          kube_(kube),
+          namespaces_(
+              netns_pid(options.netns), options.host_root,
+              {.now = [capture] { return capture != nullptr ? capture->changes() : hptrace_changes{}; },
+               .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; }},
+              [this](const NodeState& state) {
+                  incomplete_ = incomplete_ || !is_complete(state);
+                  ++reads_;
+                  read_ns_ = boot_clock_ns();
+              },
+              kube == nullptr ? ClusterNamesSource() : [kube] { return kube->names(); }),
           state_(namespaces_.here().history().refresh().state),
           outputs_(options, *state_, metrics, capture) {}
 
@@ -109,8 +113,9 @@ private:
     // What came or went since the last time.
     void compare_conflicts(TracedNetns& netns, const NodeState& state, std::uint64_t read_ns) {
         auto conflicts = find_conflicts(state, filter_);
+        const auto cluster = netns.cluster();
         for (auto& conflict : conflicts) {
-            add_names(conflict, state);
+            add_names(conflict, state, cluster.get());
         }
         const auto [appeared, ended] = netns.conflicts().update(conflicts, is_complete(state), read_ns);
         for (const auto& [those, what] :
@@ -273,6 +278,7 @@ private:
             namespaces_.judge(show_);
             follow_modules();
             follow_state();
+            report_names();
             handle_signals();
             report_losses(false);
             outputs_.tell(&Output::turn, Health{.state_reads = reads_, .state_age_ns = boot_clock_ns() - read_ns_});
@@ -403,6 +409,13 @@ private:
         said_losses_ = total;
     }
 
+    // Names are no reason to wait, and none for another exit status.
+    void report_names() {
+        if (const auto news = kube_ == nullptr ? std::nullopt : kube_->news()) {
+            note(*news);
+        }
+    }
+
     int end() {
         manager_.stopping();
         if (child_) {
@@ -451,6 +464,7 @@ private:
     Capture* capture_;
     Signals signals_;
     std::optional<NetnsGuard> netns_;
+    KubeNames* kube_;
     std::uint64_t reads_ = 0;    // of the state
     std::uint64_t read_ns_ = 0;  // when the last one ended
     bool incomplete_ = false;    // some of what decides was not read or not traced
@@ -491,6 +505,11 @@ int run_trace(const TraceOptions& options) {
         }
         metrics.emplace(*std::move(server));
     }
+    // There too. It has the time that attaching takes to have names for the first lines.
+    const auto kube = start_kube_names(options.kube, kube_node_name());
+    if (!kube) {
+        return fail(kube.error());
+    }
     std::optional<NetnsGuard> netns;
     if (!options.netns.empty()) {
         auto entered = NetnsGuard::enter(options.netns);
@@ -498,6 +517,9 @@ int run_trace(const TraceOptions& options) {
             return fail(entered.error());
         }
         netns.emplace(*std::move(entered));
+    }
+    if (*kube != nullptr && options.existing) {
+        await_first_names(**kube);
     }
     const auto inode = current_netns_inode();
     if (!inode) {
@@ -516,7 +538,7 @@ int run_trace(const TraceOptions& options) {
         capture = std::move(*started);
     }
     return Trace(options, std::move(filter), capture ? &*capture : nullptr, std::move(*signals), std::move(netns),
-                 metrics ? &*metrics : nullptr)
+                 metrics ? &*metrics : nullptr, kube->get())
         .run();
 }
 

@@ -31,11 +31,11 @@ StateHistory::Sources sources_of(const std::shared_ptr<Reader>& reader, const Ch
 }  // namespace
 
 std::unique_ptr<TracedNetns> TracedNetns::here(const std::filesystem::path& cni_results, const ChangeCounters& counters,
-                                               OnRead on_read) {
+                                               OnRead on_read, ClusterNamesSource cluster) {
     const auto reader = std::make_shared<NodeReader>(native_sources(cni_results), counters);
     auto sources = sources_of(reader, counters, std::move(on_read));
     sources.announced = [reader] { return reader->announced(); };
-    return std::unique_ptr<TracedNetns>(new TracedNetns(std::move(sources)));
+    return std::unique_ptr<TracedNetns>(new TracedNetns(std::move(sources), std::move(cluster)));
 }
 
 std::unique_ptr<TracedNetns> TracedNetns::elsewhere(std::uint32_t inode, const std::filesystem::path& host_root,
@@ -58,12 +58,12 @@ NodeStatePtr TracedNetns::news() {
 }
 
 TracedNamespaces::TracedNamespaces(std::optional<pid_t> node, std::filesystem::path host_root, ChangeCounters counters,
-                                   TracedNetns::OnRead on_read)
+                                   TracedNetns::OnRead on_read, ClusterNamesSource cluster)
     : host_root_(std::move(host_root)),
       counters_(std::move(counters)),
       on_read_(std::move(on_read)),
       inode_(current_netns_inode().value_or(0)),
-      here_(TracedNetns::here(cni_results_of(node, host_root_), counters_, on_read_)) {}
+      here_(TracedNetns::here(cni_results_of(node, host_root_), counters_, on_read_, std::move(cluster))) {}
 
 TracedNetns& TracedNamespaces::of(std::uint32_t inode) {
     if (inode == inode_) {

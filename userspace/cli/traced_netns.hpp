@@ -14,6 +14,7 @@
 #include "cli/live_judge.hpp"
 #include "cli/state_history.hpp"
 #include "judge/conflict_watch.hpp"
+#include "names/cluster_names.hpp"
 #include "state/reader.hpp"
 
 namespace hptrace {
@@ -26,8 +27,9 @@ public:
 
     // The one the calling thread is in. All calls must be made by a thread that is in it.
     static std::unique_ptr<TracedNetns> here(const std::filesystem::path& cni_results, const ChangeCounters& counters,
-                                             OnRead on_read);
-    // Another one. Its state is read only when a connection made in it needs that.
+                                             OnRead on_read, ClusterNamesSource cluster);
+    // Another one. Its state is read only when a connection made in it needs that. It may be of another cluster: the
+    // Kubernetes API names nothing in it.
     static std::unique_ptr<TracedNetns> elsewhere(std::uint32_t inode, const std::filesystem::path& host_root,
                                                   const ChangeCounters& counters, OnRead on_read);
 
@@ -40,11 +42,14 @@ public:
     [[nodiscard]] bool introduced() const { return introduced_; }
     // The state that was read last, if it is another one than the last time this was asked; else null.
     [[nodiscard]] NodeStatePtr news();
+    [[nodiscard]] ClusterNamesPtr cluster() const { return cluster_ ? cluster_() : nullptr; }
     [[nodiscard]] ConflictWatch& conflicts() { return conflicts_; }
 
 private:
-    explicit TracedNetns(StateHistory::Sources sources) : history_(std::move(sources)), judge_(history_) {}
+    explicit TracedNetns(StateHistory::Sources sources, ClusterNamesSource cluster = {})
+        : cluster_(std::move(cluster)), history_(std::move(sources)), judge_(history_, cluster_) {}
 
+    ClusterNamesSource cluster_;
     StateHistory history_;
     LiveJudge judge_;
     ConflictWatch conflicts_;
@@ -57,7 +62,7 @@ class TracedNamespaces {
 public:
     // node: a process of the node the calling thread is in; none: this process is. host_root: see cni_results_of().
     TracedNamespaces(std::optional<pid_t> node, std::filesystem::path host_root, ChangeCounters counters,
-                     TracedNetns::OnRead on_read);
+                     TracedNetns::OnRead on_read, ClusterNamesSource cluster);
 
     [[nodiscard]] TracedNetns& here() { return *here_; }
     [[nodiscard]] TracedNetns& of(std::uint32_t inode);

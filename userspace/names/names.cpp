@@ -12,27 +12,55 @@ std::optional<Pod> pod_of(const Sandbox* sandbox) {
     return Pod{sandbox->pod_namespace, sandbox->pod_name};
 }
 
+std::optional<Pod> copy_of(const Pod* pod) {
+    return pod == nullptr ? std::nullopt : std::optional(*pod);
+}
+
+std::optional<Pod> pod_at(const Address& ip, const NodeState& state, const ClusterNames* cluster) {
+    auto pod = pod_of(state.find_sandbox(ip));
+    return pod || cluster == nullptr ? pod : copy_of(cluster->pods.find(ip));
+}
+
 // A rule whose sandbox is gone belongs to nobody: the address it leads to may be another pod's by now.
-std::optional<Pod> owner_of(const HostPortRule& rule, bool stale, const NodeState& state) {
+std::optional<Pod> owner_of(const HostPortRule& rule, bool stale, const NodeState& state, const ClusterNames* cluster) {
     if (stale) {
         return std::nullopt;
     }
-    return pod_of(rule.container_id.empty() ? state.find_sandbox(rule.target.ip)
-                                            : state.find_sandbox(rule.container_id));
+    auto pod =
+        pod_of(rule.container_id.empty() ? state.find_sandbox(rule.target.ip) : state.find_sandbox(rule.container_id));
+    return pod || cluster == nullptr ? pod : copy_of(cluster->pods.find_owner(rule));
+}
+
+// What the rules say comes first: it is what is in force.
+void name_service(Service& service, const ClusterNames* cluster) {
+    if (service.name || cluster == nullptr) {
+        return;
+    }
+    if (const auto* const name = cluster->services.find(service); name != nullptr) {
+        service.name = *name;
+    }
 }
 
 }  // namespace
 
-void add_names(Finding& finding, const NodeState& state) {
-    finding.client_pod = pod_of(state.find_sandbox(finding.connection.client.ip));
-    finding.rewritten_pod = pod_of(state.find_sandbox(finding.connection.rewritten.ip));
+void add_names(Finding& finding, const NodeState& state, const ClusterNames* cluster) {
+    const auto& connection = finding.connection;
+    finding.client_pod = pod_at(connection.client.ip, state, cluster);
+    finding.rewritten_pod = pod_at(connection.rewritten.ip, state, cluster);
+    if (!finding.rewritten_pod && cluster != nullptr) {
+        finding.rewritten_pod = copy_of(cluster->endpoints.find(connection.rewritten, connection.protocol));
+    }
     if (finding.rule) {
-        finding.rule_pod = owner_of(*finding.rule, finding.rule_stale, state);
+        finding.rule_pod = owner_of(*finding.rule, finding.rule_stale, state, cluster);
+    }
+    if (finding.service) {
+        name_service(*finding.service, cluster);
     }
 }
 
-void add_names(Conflict& conflict, const NodeState& state) {
-    conflict.rule_pod = owner_of(conflict.rule, conflict.rule_stale, state);
+void add_names(Conflict& conflict, const NodeState& state, const ClusterNames* cluster) {
+    conflict.rule_pod = owner_of(conflict.rule, conflict.rule_stale, state, cluster);
+    name_service(conflict.service, cluster);
 }
 
 }  // namespace hptrace

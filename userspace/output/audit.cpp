@@ -7,6 +7,7 @@
 #include "judge/words.hpp"
 #include "output/escape.hpp"
 #include "output/output.hpp"
+#include "output/sentences.hpp"
 
 namespace hptrace {
 
@@ -20,7 +21,7 @@ Row conflict_row(const Conflict& conflict) {
         winner = "harmless";  // whoever wins, an endpoint of the Service answers
     }
     const auto destination = fmt::format("{}/{} {}", destination_text(conflict.service),
-                                         to_string(conflict.service.protocol), to_string(conflict.service.kind));
+                                         to_string(conflict.service.protocol), kind_and_name(conflict.service));
     return {winner, destination,
             escape(owner_text(conflict.rule, conflict.rule_pod)) + (conflict.rule_stale ? " gone" : ""),
             escape(conflict.rule.chain)};

@@ -93,12 +93,14 @@ class Api:
 
 
 class ControlPlane:
-    """Runs both programs from start() to close(). programs: the folders built by tests/kube/build."""
+    """Runs both programs from start() to close(). etcd, kubernetes: the folders built by tests/kube/build.
+    authorization: the apiserver's mode; the Api may do everything in any."""
 
     etcd_port, peer_port = 12379, 12380
 
-    def __init__(self, etcd, kubernetes, folder):
+    def __init__(self, etcd, kubernetes, folder, authorization="AlwaysAllow"):
         self._etcd, self._kubernetes, self._folder = etcd, kubernetes, folder
+        self._authorization = authorization
         self._running = []
 
     def start(self, limit=120):
@@ -123,7 +125,7 @@ class ControlPlane:
         self._run("kube-apiserver", f"{self._kubernetes}/kube-apiserver", f"--etcd-servers={client}",
                   "--bind-address=127.0.0.1", f"--secure-port={services.API_PORT}",
                   f"--advertise-address={services.NODE_1[4]}", f"--cert-dir={self._folder}/certificates",
-                  f"--token-auth-file={self._folder}/tokens", "--authorization-mode=AlwaysAllow",
+                  f"--token-auth-file={self._folder}/tokens", f"--authorization-mode={self._authorization}",
                   f"--service-cluster-ip-range={','.join(services.SERVICE_CIDR.values())}",
                   "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={key}",
                   f"--service-account-signing-key-file={key}")

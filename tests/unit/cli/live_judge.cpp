@@ -20,6 +20,19 @@ TEST_CASE("a hijack is judged and named by the state it was made under") {
     CHECK(node.reads == 1);
 }
 
+TEST_CASE("what the Kubernetes API says counts from when it is there") {
+    FakeNode node;
+    auto history = node.history();
+    ClusterNamesPtr known;
+    LiveJudge judge(history, [&known] { return known; });
+    CHECK_FALSE(judged(judge, node.taken()).service->name);
+    auto names = std::make_shared<ClusterNames>();
+    names->services.add(end("10.96.0.10:3306"), Protocol::tcp, {"default", "mysql-a", ""});
+    names->services.finish();
+    known = names;
+    CHECK(judged(judge, node.taken()).service->name == ServiceName{"default", "mysql-a", ""});
+}
+
 TEST_CASE("a hijack that only one neighbour knows is unsettled, with the state before it settled") {
     FakeNode node;
     node.content.hostports.clear();

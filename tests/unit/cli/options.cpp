@@ -3,6 +3,8 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include "temporary_folder.hpp"
+
 using namespace hptrace;
 using namespace std::chrono_literals;
 
@@ -30,6 +32,30 @@ TEST_CASE("audit takes a dump instead of this node") {
     CHECK(parsed<TraceOptions>({"--host-root", "/proc"}).host_root == "/proc");
     CHECK(parsed<AuditOptions>({"audit", "--host-root", "/proc"}).host_root == "/proc");
     CHECK_FALSE(parse_command_line({"--host-root", "/proc/version"}));  // no folder
+}
+
+TEST_CASE("trace and audit can ask the Kubernetes API, and say at once if that cannot be") {
+    CHECK_FALSE(parsed<TraceOptions>({}).kube);
+    CHECK_FALSE(parsed<AuditOptions>({"audit"}).kube);
+    for (const auto& command : {"trace", "audit"}) {
+        CHECK_FALSE(parse_command_line({command, "--kubeconfig", ""}));
+        CHECK_FALSE(parse_command_line({command, "--kubeconfig", "/none"}));
+        CHECK_FALSE(parse_command_line({command, "--kubeconfig"}));
+#ifdef HPTRACE_KUBE_API
+        const TemporaryFolder folder;
+        folder.write("config",
+                     "current-context: a\ncontexts: [{name: a, context: {cluster: b}}]\n"
+                     "clusters: [{name: b, cluster: {server: 'https://192.168.0.1:6443'}}]\n");
+        const auto place = (folder.path() / "config").string();
+        const auto read = parse_command_line({command, "--kubeconfig", place});
+        REQUIRE(read);
+        const auto server = [](const auto& options) { return options.kube ? options.kube->server : ""; };
+        CHECK((std::holds_alternative<TraceOptions>(*read)
+                   ? server(std::get<TraceOptions>(*read))
+                   : server(std::get<AuditOptions>(*read))) == "https://192.168.0.1:6443");
+#endif
+    }
+    CHECK_FALSE(parse_command_line({"doctor", "--kubeconfig", "in-cluster"}));
 }
 
 TEST_CASE("trace is what hptrace does") {

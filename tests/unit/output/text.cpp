@@ -245,6 +245,13 @@ hostport  10.96.0.10:3306/tcp ClusterIP  default/mysql-b-0          CNI-DN-bd8e9
 leaked    *:8126/tcp -> 10.224.0.9       sandbox 444444444444 gone  CNI-DN-77aa0c5be1204d9f3b862
           remove it: iptables-nft -t nat -F CNI-DN-77aa0c5be1204d9f3b862
 )");
+
+    conflicts.at(0).service.name = ServiceName{"default", "mysql-a", "mysql"};
+    const Paper named;
+    Writer to_named(named.fd());
+    print_audit(to_named, conflicts, {});
+    CHECK(named.lines().at(1).starts_with(
+        "hostport  10.96.0.10:3306/tcp ClusterIP default/mysql-a:mysql  default/mysql-b-0"));
 }
 
 TEST_CASE("a summary of existing connections claims no more than it knows") {
