@@ -7,7 +7,6 @@ import argparse
 import os
 import signal
 import sys
-import time
 
 import yaml
 
@@ -57,7 +56,7 @@ class ContainerTest:
             problems.append(f"answered by {answer}: this proves nothing")
         key = ("tcp", local[0], local[1], MYSQL.address[4], MYSQL.port)
         if not problems:
-            self.wait(lambda: key in program.connections())
+            hptrace.wait_until(lambda: key in program.connections())
         # In a process namespace of its own it is its first process, which only the signals it handles reach.
         status = program.stop(signal.SIGTERM)
         records = program.connections().get(key, [])
@@ -75,12 +74,6 @@ class ContainerTest:
         if summary.get("unread_sources"):
             problems.append(f"unread: {summary['unread_sources']}")
         self.check(["manifest", " ".join(self.capabilities)], problems, program)
-
-    @staticmethod
-    def wait(condition):
-        deadline = time.monotonic() + 60
-        while not condition() and time.monotonic() < deadline:
-            time.sleep(0.2)
 
     def refused(self, capability):
         """Without it: says so, or says what it could not read."""

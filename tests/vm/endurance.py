@@ -24,7 +24,7 @@ from lib.kubeproxy import KubeProxy  # noqa: E402
 from lib.netns import private_mounts  # noqa: E402
 from lib.portmap import Pod, Portmap  # noqa: E402
 from lib.report import Report  # noqa: E402
-from lib.systemd import Systemd, wait_for  # noqa: E402
+from lib.systemd import Systemd, outer_pid, wait_for  # noqa: E402
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 UNIT = "hptrace.service"
@@ -55,21 +55,9 @@ class EnduranceTest:
                    f"NetworkNamespacePath={self.cluster.node.path}\nTimeoutStartSec=300\n")
         self.systemd = Systemd({UNIT: unit, f"{UNIT}.d/test.conf": drop_in}, f"{REPOSITORY}/deploy/systemd/hptrace.catalog")
         self.systemd.run("start", UNIT)
-        self.pid = self.outer_pid()
+        self.pid = outer_pid("hptrace")
         self.over = threading.Event()
         self.rules = threading.Lock()  # portmap needs what it has made a moment ago
-
-    @staticmethod
-    def outer_pid():
-        """hptrace is in systemd's process namespace."""
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/comm", encoding="ascii") as file:
-                    if file.read().strip() == "hptrace":
-                        return int(pid)
-            except OSError:
-                pass
-        raise RuntimeError("no process hptrace")
 
     def used(self):
         """Bytes of its own memory, descriptors."""

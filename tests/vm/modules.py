@@ -69,7 +69,7 @@ class Test:
             wanted[(protocol, local[0], local[1], address, port)] = verdict
             if answer != server:
                 problems.append(f"{address}: answered by {answer}: the test proves nothing")
-        self.wait(lambda: len(self.program.records("connection")) >= before + len(wanted))
+        hptrace.wait_until(lambda: len(self.program.records("connection")) >= before + len(wanted))
         time.sleep(0.5)  # for one too many
         records = [record for record in self.program.records("connection")][before:]
         for key, verdict in wanted.items():
@@ -85,14 +85,8 @@ class Test:
                                   " $ip-legacy -t $table -$what; done; done; done;"
                                   " nft flush ruleset; ipvsadm -C; ipset destroy; ip link del kube-ipvs0; ip link del cni0")
 
-    @staticmethod
-    def wait(condition):
-        deadline = time.monotonic() + 60
-        while not condition() and time.monotonic() < deadline:
-            time.sleep(0.2)
-
     def said(self, text):
-        self.wait(lambda: any(text in line for line in self.program.stderr))
+        hptrace.wait_until(lambda: any(text in line for line in self.program.stderr))
         return [] if any(text in line for line in self.program.stderr) else [f"it does not say: {text}"]
 
     def run(self):

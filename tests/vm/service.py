@@ -21,7 +21,7 @@ from lib.netns import private_mounts  # noqa: E402
 from lib.portmap import Pod, Portmap  # noqa: E402
 from lib.report import Report  # noqa: E402
 from lib.servers import ask_once  # noqa: E402
-from lib.systemd import Systemd, wait_for  # noqa: E402
+from lib.systemd import Systemd, outer_pid, wait_for  # noqa: E402
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 UNIT = "hptrace.service"
@@ -155,7 +155,7 @@ class ServiceTest:
         """Stopped, not gone: its socket fills up. Tracing goes on, and its watchdog is kept content."""
         pid = int(self.systemd.show("systemd-journald.service", "MainPID"))
         before = self.told()
-        journald = self.outer_pid("systemd-journal")
+        journald = outer_pid("systemd-journal")
         os.kill(journald, signal.SIGSTOP)
         try:
             self.connect(5)
@@ -166,17 +166,6 @@ class ServiceTest:
         found, problems = self.waits("what was said meanwhile", lambda: self.told() >= before + 5)
         problems += [] if pid and table.status == 3 else [f"exit status {table.status}: {table.stderr}"]
         self.check("journald does not read", problems)
-
-    def outer_pid(self, name):
-        """Of a process in systemd's process namespace."""
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/comm", encoding="ascii") as file:
-                    if file.read().strip() == name:
-                        return int(pid)
-            except OSError:
-                pass
-        raise RuntimeError(f"no process {name}")
 
     def absent_journald(self):
         """Its sockets are gone as well. What happens meanwhile is kept and comes later."""
@@ -255,7 +244,7 @@ class ServiceTest:
         """A process that hangs is started again."""
         restarts = self.systemd.show(UNIT, "NRestarts")
         problems = [] if restarts == "0" else [f"it was started again {restarts} times before"]
-        os.kill(self.outer_pid("hptrace"), signal.SIGSTOP)
+        os.kill(outer_pid("hptrace"), signal.SIGSTOP)
         _, more = self.waits("the restart", lambda: self.systemd.show(UNIT, "NRestarts") != restarts
                                  and self.systemd.show(UNIT, "ActiveState") == "active", 120)
         self.check("watchdog", problems + more)

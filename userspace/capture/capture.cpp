@@ -31,10 +31,10 @@ using Clock = std::chrono::steady_clock;
 // Records below the wake-up mark of the ring make no noise: look this often.
 constexpr std::chrono::milliseconds look_interval{50};
 
-// Until 5.11 maps counted as locked memory. Without the right to raise the limit, creating the maps says so.
-void raise_memlock_limit() {
+// Until 5.11 maps counted as locked memory. False: there is no right to raise the limit.
+bool raise_memlock_limit() {
     const rlimit unlimited{.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
-    static_cast<void>(::setrlimit(RLIMIT_MEMLOCK, &unlimited));
+    return ::setrlimit(RLIMIT_MEMLOCK, &unlimited) == 0;
 }
 
 struct FreeRing {
@@ -45,11 +45,14 @@ Result<SharedMaps> create_maps() {
     if (auto obstacle = find_obstacle()) {
         return std::unexpected(*std::move(obstacle));
     }
-    raise_memlock_limit();
+    const bool unlimited = raise_memlock_limit();
     const LibbpfLog silence;
     auto maps = SharedMaps::create();
     if (!maps && (maps.error().code == EPERM || maps.error().code == EACCES)) {
-        return system_error(maps.error().what, maps.error().code, explain_refusal());
+        return system_error(
+            maps.error().what, maps.error().code,
+            explain_refusal() +
+                (unlimited ? "" : "; or, before Linux 5.11, CAP_SYS_RESOURCE is missing, for locked memory"));
     }
     return maps;
 }

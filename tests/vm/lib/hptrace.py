@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import threading
+import time
 
 
 class Hptrace:
@@ -84,6 +85,13 @@ def run(namespace, binary, *arguments, limit=90):
     program = Hptrace(namespace, binary, *arguments)
     program.status = program.wait(limit)
     return program
+
+
+def wait_until(condition, limit=60):
+    """Waits so many seconds at most; what came of it is for the caller to check."""
+    deadline = time.monotonic() + limit
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def connection_key(record):

@@ -85,6 +85,18 @@ class Systemd:
         self._process.wait()
 
 
+def outer_pid(name):
+    """Of a process in systemd's process namespace, by its name."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="ascii") as file:
+                if file.read().strip() == name:
+                    return int(pid)
+        except OSError:
+            pass
+    raise RuntimeError(f"no process {name}")
+
+
 def wait_for(condition, what, limit=LIMIT):
     """Its value, once it is true."""
     deadline = time.monotonic() + limit
