@@ -206,6 +206,43 @@ class Fresh:
             problems.append("exit status")
         self.verdict("no news of modules", "seccomp", program, problems)
 
+    def changes_not_probed(self, incident):
+        """A kernel without the function that tells of changes of nf_tables, as far as hptrace can see: it looks every second,
+        and judges by what it reads after a connection."""
+        hidden = "/run/kallsyms"
+        with open("/proc/kallsyms", encoding="ascii") as symbols, open(hidden, "w", encoding="ascii") as others:
+            others.writelines(line for line in symbols if "nf_tables_commit" not in line)
+        script = f'mount --bind {hidden} /proc/kallsyms && exec "$0" "$@"'
+        command = ("unshare", "-m", "sh", "-c", script, self.binary)
+        program = hptrace.run(incident.cluster.node, *command, "doctor", "--json")
+        polled = [probe["function"] for probe in program.records("doctor")[0]["probes"] if probe.get("polled")]
+        problems = [] if program.status == 0 else ["exit status"]
+        problems += [] if polled == ["nf_tables_commit"] else [f"polled: {polled}"]
+        self.verdict("changes not probed", "doctor", program, problems)
+
+        program = hptrace.Hptrace(incident.cluster.node, *command, "--port", "3306", "--json")
+        problems = [] if program.wait_tracing() else ["did not trace"]
+        if not any("nf_tables" in line and "every second" in line for line in program.stderr):
+            problems.append("it does not say so")
+        clients = [ask_once(incident.cluster.client, "tcp", MYSQL.address[4], 3306)[1]]
+        before = len(program.records("conflict"))
+        incident.delete_pods()
+        if not hptrace.wait_until(lambda: len(program.records("conflict_ended")) == before):
+            problems.append("that the conflicts ended was not noticed")
+        clients.append(ask_once(incident.cluster.client, "tcp", MYSQL.address[4], 3306)[1])
+        incident.add_pods()
+        if not hptrace.wait_until(lambda: len(program.records("conflict")) == 2 * before):
+            problems.append("new conflicts were not noticed")
+        clients.append(ask_once(incident.cluster.client, "tcp", MYSQL.address[4], 3306)[1])
+        program.status = program.stop()
+        seen = {record["client"]["port"]: record["verdict"] for record in program.records("connection")
+                if not record["existing"]}
+        if [seen.get(port) for _, port in clients] != ["hijacked", "ok", "hijacked"]:
+            problems.append(f"{clients}: {seen}, not hijacked, ok, hijacked")
+        if not before:
+            problems.append("no conflict at the start")
+        self.verdict("changes not probed", "trace", program, problems)
+
     def lockdown(self, incident):
         """Kernel lockdown refuses kprobes and reading kernel memory. fexit probes work all the same where the kernel has
         them, and notice that rules change. Last: it cannot be undone before the next boot."""
@@ -265,6 +302,7 @@ class Fresh:
         self.leaves_nothing(incident.cluster.node)
         self.no_btf()
         self.no_uevents(incident.cluster)
+        self.changes_not_probed(incident)
         self.lockdown(incident)
 
 

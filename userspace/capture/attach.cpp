@@ -414,6 +414,10 @@ std::uint32_t Probes::tracked_sources() const {
     return bits;
 }
 
+bool Probes::misses_changes() const {
+    return std::ranges::any_of(statuses_, [](const ProbeStatus& probe) { return probe.misses_changes(); });
+}
+
 bool Probes::counts_missed() const {
     // What a change probe misses is repaired (ChangeBalance).
     return std::ranges::all_of(statuses_,

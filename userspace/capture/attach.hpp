@@ -36,6 +36,8 @@ public:
     [[nodiscard]] bool sees_clashes() const;
     // Bit per enum hptrace_source: all functions that change it are probed.
     [[nodiscard]] std::uint32_t tracked_sources() const;
+    // A subsystem that is there can be changed by a function that is not probed.
+    [[nodiscard]] bool misses_changes() const;
     // Of a decision probe of a subsystem that is there: the first one refused in every mode.
     [[nodiscard]] const std::optional<Error>& refusal() const { return refusal_; }
     // Is every skipped probe counted?

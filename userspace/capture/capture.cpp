@@ -171,6 +171,7 @@ public:
             changes = probes_.differences();
         }
         if (!changes) {
+            modules_ = std::unexpected(changes.error());
             return std::unexpected(changes.error());
         }
         std::vector<SubsystemChange> result;
@@ -183,12 +184,11 @@ public:
             } else if (auto attached = probes_.loaded(module, maps_); !attached) {
                 return std::unexpected(attached.error());
             }
-            if (module == "nf_nat" || module == "ip_vs") {
-                result.push_back({.subsystem = module,
-                                  .loaded = loaded,
-                                  .from_boot_ns = looked_before,
-                                  .to_boot_ns = boot_clock_ns()});
-            }
+            result.push_back({.subsystem = module,
+                              .decides = module == "nf_nat" || module == "ip_vs",
+                              .loaded = loaded,
+                              .from_boot_ns = looked_before,
+                              .to_boot_ns = boot_clock_ns()});
         }
         merger_.set_sees(probes_.sees_commits(), probes_.sees_clashes());
         return result;
@@ -197,6 +197,7 @@ public:
     [[nodiscard]] bool handed_over(std::uint64_t boot_ns) const { return merger_.handed_over(boot_ns); }
     [[nodiscard]] int descriptor() const { return ring_buffer__epoll_fd(ring_.get()); }
     [[nodiscard]] const Probes& probes() const { return probes_; }
+    [[nodiscard]] bool misses_changes() const { return !modules_ || probes_.misses_changes(); }
     hptrace_changes changes() { return balance_.observe(maps_.changes(), Clock::now().time_since_epoch()); }
 
     [[nodiscard]] CaptureCounters counters() const {
@@ -314,6 +315,9 @@ hptrace_changes Capture::changes() const {
 }
 std::uint32_t Capture::tracked_sources() const {
     return impl_->probes().tracked_sources();
+}
+bool Capture::misses_changes() const {
+    return impl_->misses_changes();
 }
 CaptureCounters Capture::counters() const {
     return impl_->counters();

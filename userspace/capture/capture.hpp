@@ -35,6 +35,11 @@ struct ProbeStatus {
     ProbeMode mode = ProbeMode::none;
     bool present = false;        // the subsystem is loaded or built in
     std::string why_not_better;  // why better modes were refused; empty if the best allowed one works
+
+    // The function may change rules or Services unnoticed: a trace looks at them every second instead.
+    [[nodiscard]] bool misses_changes() const {
+        return purpose == ProbePurpose::change && present && mode == ProbeMode::none;
+    }
 };
 
 // Losses and totals since the start; see enum hptrace_counter.
@@ -55,9 +60,10 @@ struct CaptureCounters {
     [[nodiscard]] std::uint64_t not_rewritten() const;
 };
 
-// A subsystem that makes decisions came or went.
+// A subsystem that is probed came or went.
 struct SubsystemChange {
-    std::string subsystem;           // "nf_nat" or "ip_vs"
+    std::string subsystem;           // "nf_nat", "x_tables", ...
+    bool decides = false;            // it makes decisions: "nf_nat" or "ip_vs"
     bool loaded = false;             // and traced, as far as probes() says; else it rewrites nothing any more
     std::uint64_t from_boot_ns = 0;  // CLOCK_BOOTTIME; loaded: from then on it was perhaps there, not traced
     std::uint64_t to_boot_ns = 0;    // and until then
@@ -89,7 +95,7 @@ public:
     ~Capture();  // detaches
 
     // Attaches to modules that were loaded meanwhile, forgets those that were unloaded; to be called as often as
-    // poll(). Returns what that means for decisions: of those made meanwhile there is no record, conntrack has them.
+    // poll(). Of decisions that a subsystem made meanwhile there is no record, conntrack has them.
     // Error: modules come and go unnoticed; what is attached works on. Calling again will not help.
     Result<std::vector<SubsystemChange>> follow_modules();
 
@@ -120,6 +126,9 @@ public:
     [[nodiscard]] hptrace_changes changes() const;
     // Bit per enum hptrace_source: its change probes are attached, so its counters can be relied on.
     [[nodiscard]] std::uint32_t tracked_sources() const;
+    // Rules or Services of some subsystem can change without any counter telling: it is there, or comes unnoticed, and
+    // is not probed.
+    [[nodiscard]] bool misses_changes() const;
     [[nodiscard]] CaptureCounters counters() const;
 
 private:

@@ -116,7 +116,9 @@ void print_text(Writer& writer, const std::vector<Fact>& facts, const std::vecto
     writer.line("");
     writer.line("SUBSYSTEM   FUNCTION                    PROBE");
     for (const auto& probe : probes) {
-        const auto mode = probe.present ? std::string(to_string(probe.mode)) : std::string("not loaded");
+        const auto mode = !probe.present           ? std::string("not loaded")
+                          : probe.misses_changes() ? fmt::format("{}: looked at every second", to_string(probe.mode))
+                                                   : std::string(to_string(probe.mode));
         writer.line(escape(fmt::format("{:<11} {:<27} {}", probe.subsystem, probe.function, mode)));
         if (probe.present && !probe.why_not_better.empty()) {
             writer.line(escape(fmt::format("            {}", probe.why_not_better)));
@@ -148,6 +150,9 @@ void print_json(Writer& writer, const std::vector<Fact>& facts, const std::vecto
                   {"function", probe.function},
                   {"present", probe.present},
                   {"mode", to_string(probe.mode)}};
+        if (probe.misses_changes()) {
+            item["polled"] = true;
+        }
         if (!probe.why_not_better.empty()) {
             item["why_not_better"] = probe.why_not_better;
         }

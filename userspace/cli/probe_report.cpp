@@ -44,8 +44,9 @@ bool ProbeReport::say(const Capture& capture, const ProbeStatus& probe) {
         return true;
     }
     if (probe.purpose == ProbePurpose::change) {
-        if (probe.present) {
-            note(fmt::format("changes of {} are not noticed at once: {}", probe.subsystem, probe.why_not_better));
+        if (probe.misses_changes()) {
+            note(fmt::format("changes of {} are not noticed at once: it is looked at every second ({})",
+                             probe.subsystem, probe.why_not_better));
         }
         return true;
     }

@@ -76,6 +76,11 @@ StateHistory::Neighbours StateHistory::around(const Connection& connection) cons
             break;
         }
     }
+    if (sources_.incomplete()) {
+        // Equal counters say nothing of what they do not count, equal states do.
+        found.changed_between = found.before.state != found.after.state;
+        return found;
+    }
     if (under_before && !under_after) {
         found.after = found.before;
     } else if (under_after && !under_before) {
@@ -100,7 +105,8 @@ bool StateHistory::due() {
     const auto tracked = sources_.tracked();
     const auto changes = sources_.changes();
     const auto& last = newest();
-    return !is_before(last, changes, tracked) || !is_after(last, changes, tracked) || sources_.announced();
+    return sources_.incomplete() || !is_before(last, changes, tracked) || !is_after(last, changes, tracked) ||
+           sources_.announced();
 }
 
 bool StateHistory::outdated() {

@@ -24,6 +24,7 @@ public:
         // any age unless something that waits asks for a read.
         std::function<bool()> announced;
         std::function<std::uint32_t()> tracked;  // bit per enum hptrace_source: its counters can be relied on
+        std::function<bool()> incomplete;        // something changes that is neither counted nor announced
         std::function<std::uint64_t()> boot_ns;  // CLOCK_BOOTTIME now
     };
 
@@ -51,7 +52,8 @@ public:
     [[nodiscard]] bool may_refresh() const;
     // Is it read again when it has changed, so that it is seconds old at most?
     [[nodiscard]] bool kept_fresh() const { return static_cast<bool>(sources_.announced); }
-    // Should it be read again for that: has it changed, and is the last read long enough ago?
+    // Should it be read again for that: has it changed, or could it have unnoticed, and is the last read long enough
+    // ago?
     [[nodiscard]] bool due();
     // Can the newest read be out of date though no counter moved: was something announced, or is it older than a second
     // and of sources that announce nothing?

@@ -62,7 +62,8 @@ public:
           namespaces_(
               netns_pid(options.netns), options.host_root,
               {.now = [capture] { return capture != nullptr ? capture->changes() : hptrace_changes{}; },
-               .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; }},
+               .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; },
+               .incomplete = [capture] { return capture != nullptr && capture->misses_changes(); }},
               [this](const NodeState& state) {
                   incomplete_ = incomplete_ || !is_complete(state);
                   ++reads_;
@@ -70,7 +71,7 @@ public:
               },
               kube == nullptr ? ClusterNamesSource() : [kube] { return kube->names(); }),
           state_(namespaces_.here().history().refresh().state),
-          outputs_(options, *state_, metrics, capture) {}
+          outputs_(options, *state_, metrics) {}
 
     int run() {
         begin();
@@ -93,6 +94,7 @@ private:
                                                                 : to_string(capture_->mode());
         if (capture_ != nullptr) {
             incomplete_ = !probe_report_.say(*capture_) || incomplete_;
+            tell_probes();
             note(fmt::format("tracing ({})", mode));
         }
         unread_ = namespaces_.unread().sources;
@@ -192,7 +194,13 @@ private:
             note(fmt::format("modules that are loaded from now on are not traced: {}", describe(changes.error())));
             return;
         }
+        if (!changes->empty()) {
+            tell_probes();
+        }
         for (const auto& change : *changes) {
+            if (!change.decides) {
+                continue;
+            }
             if (!change.loaded) {
                 note(fmt::format("{} was unloaded: it rewrites nothing now", change.subsystem));
                 continue;
@@ -206,6 +214,14 @@ private:
             const auto mechanism = change.subsystem == "ip_vs" ? Mechanism::ip_vs : Mechanism::nf_nat;
             judge_existing([mechanism](const Connection& connection) { return connection.mechanism == mechanism; });
         }
+    }
+
+    void tell_probes() {
+        std::vector<ProbedFunction> functions;
+        for (const auto& probe : capture_->probes()) {
+            functions.push_back({probe.function, std::string(to_string(probe.mode))});
+        }
+        outputs_.tell(&Output::probes, functions);
     }
 
     std::vector<Connection> read_existing() {

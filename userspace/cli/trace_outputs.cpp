@@ -32,20 +32,9 @@ Reported open_reported() {
     return *std::move(reported);
 }
 
-std::vector<ProbeMetric> probe_metrics(const Capture* capture) {
-    std::vector<ProbeMetric> metrics;
-    if (capture != nullptr) {
-        for (const auto& probe : capture->probes()) {
-            metrics.push_back({probe.function, std::string(to_string(probe.mode))});
-        }
-    }
-    return metrics;
-}
-
 }  // namespace
 
-TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state, const MetricsServer* metrics,
-                           const Capture* capture)
+TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state, const MetricsServer* metrics)
     : writer_(STDOUT_FILENO) {
     if (options.json) {
         outputs_.push_back(
@@ -59,7 +48,7 @@ TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state, 
             make_journal_output(journal_, open_reported(), {.repeat = options.repeat, .netns = state.netns}));
     }
     if (metrics != nullptr) {
-        outputs_.push_back(make_metrics_output(metrics->registry(), {HPTRACE_VERSION, probe_metrics(capture)}));
+        outputs_.push_back(make_metrics_output(metrics->registry(), HPTRACE_VERSION));
     }
 }
 

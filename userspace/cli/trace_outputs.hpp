@@ -6,7 +6,6 @@
 #include <memory>
 #include <vector>
 
-#include "capture/capture.hpp"
 #include "cli/options.hpp"
 #include "output/journal_socket.hpp"
 #include "output/metrics.hpp"
@@ -18,9 +17,8 @@ namespace hptrace {
 // Where a trace is shown: on stdout, in the journal, as metrics.
 class TraceOutputs {
 public:
-    // state: of the namespace hptrace is in. metrics, capture: null if there are none.
-    TraceOutputs(const TraceOptions& options, const NodeState& state, const MetricsServer* metrics,
-                 const Capture* capture);
+    // state: of the namespace hptrace is in. metrics: null if there are none.
+    TraceOutputs(const TraceOptions& options, const NodeState& state, const MetricsServer* metrics);
 
     // `what` of each output.
     template <class... Parameters, class... Arguments>

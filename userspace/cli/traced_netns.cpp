@@ -25,6 +25,7 @@ StateHistory::Sources sources_of(const std::shared_ptr<Reader>& reader, const Ch
             .changes = counters.now,
             .announced = {},
             .tracked = counters.tracked,
+            .incomplete = counters.incomplete,
             .boot_ns = boot_clock_ns};
 }
 

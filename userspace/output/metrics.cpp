@@ -10,7 +10,10 @@
 #include <array>
 #include <exception>
 #include <map>
+#include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "judge/words.hpp"
 #include "output/escape.hpp"
@@ -32,7 +35,7 @@ std::string service_label(const Service& service) {
 
 class MetricsOutput final : public Output {
 public:
-    MetricsOutput(std::shared_ptr<prometheus::Registry> registry, const MetricsOptions& options)
+    MetricsOutput(std::shared_ptr<prometheus::Registry> registry, const std::string& version)
         : registry_(std::move(registry)),
           conflicts_(BuildGauge()
                          .Name("hptrace_conflict")
@@ -69,7 +72,11 @@ public:
                        .Name("hptrace_tracing")
                        .Help("1 while connections are followed")
                        .Register(*registry_)
-                       .Add({})) {
+                       .Add({})),
+          probes_(BuildGauge()
+                      .Name("hptrace_probe_info")
+                      .Help("Always 1; how each kernel function is traced")
+                      .Register(*registry_)) {
         // They are there from the beginning: a rate needs a first value.
         for (std::size_t i = 0; i < verdict_count; ++i) {
             for (const auto protocol : all_protocols) {
@@ -86,21 +93,28 @@ public:
             .Name("hptrace_build_info")
             .Help("Always 1; the version")
             .Register(*registry_)
-            .Add({{"version", options.version}})
+            .Add({{"version", version}})
             .Set(1);
-        auto& probes = BuildGauge()
-                           .Name("hptrace_probe_info")
-                           .Help("Always 1; how each kernel function was traced at the start")
-                           .Register(*registry_);
-        for (const auto& probe : options.probes) {
-            probes.Add({{"function", probe.function}, {"mode", probe.mode}}).Set(1);
-        }
     }
 
     void begin(const Beginning& beginning) override {
         unread_.Set(static_cast<double>(beginning.unread_sources.size()));
     }
     void tracing(std::string_view) override { tracing_.Set(1); }
+
+    void probes(const std::vector<ProbedFunction>& functions) override {
+        std::set<prometheus::Gauge*> now;
+        for (const auto& probe : functions) {
+            auto& gauge = probes_.Add({{"function", probe.function}, {"mode", probe.mode}});
+            gauge.Set(1);
+            now.insert(&gauge);
+        }
+        for (auto* const gauge : std::exchange(probed_, now)) {
+            if (!now.contains(gauge)) {
+                probes_.Remove(gauge);
+            }
+        }
+    }
 
     void conflict(const Conflict& conflict) override {
         conflict_ended(conflict);  // another winner than before
@@ -175,6 +189,8 @@ private:
     prometheus::Gauge& age_;
     prometheus::Gauge& unread_;
     prometheus::Gauge& tracing_;
+    prometheus::Family<prometheus::Gauge>& probes_;
+    std::set<prometheus::Gauge*> probed_;  // of probes_
     std::map<std::pair<Verdict, Protocol>, prometheus::Counter*> by_verdict_;
     std::map<std::pair<std::uint32_t, std::string>, prometheus::Gauge*> shown_;  // by namespace and conflict_id
     std::size_t bad_series_ = 0;
@@ -200,8 +216,8 @@ Result<MetricsServer> MetricsServer::start(const std::string& address) {
 }
 
 std::unique_ptr<Output> make_metrics_output(std::shared_ptr<prometheus::Registry> registry,
-                                            const MetricsOptions& options) {
-    return std::make_unique<MetricsOutput>(std::move(registry), options);
+                                            const std::string& version) {
+    return std::make_unique<MetricsOutput>(std::move(registry), version);
 }
 
 }  // namespace hptrace

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "base/error.hpp"
 #include "output/output.hpp"
@@ -16,12 +15,6 @@ class Registry;
 }  // namespace prometheus
 
 namespace hptrace {
-
-// A probe, for hptrace_probe_info.
-struct ProbeMetric {
-    std::string function;
-    std::string mode;  // "fexit", ..., "none"
-};
 
 // Serves metrics from its creation on; what they are comes with outputs made from it.
 class MetricsServer {
@@ -44,15 +37,10 @@ private:
     std::unique_ptr<prometheus::Exposer> exposer_;
 };
 
-struct MetricsOptions {
-    std::string version;
-    std::vector<ProbeMetric> probes;
-};
-
 // Of conflicts and of verdicts with their Service there are this many time series at most; the others are one together.
 inline constexpr std::size_t most_metric_series = 100;
 
-std::unique_ptr<Output> make_metrics_output(std::shared_ptr<prometheus::Registry> registry,
-                                            const MetricsOptions& options);
+// version: of hptrace.
+std::unique_ptr<Output> make_metrics_output(std::shared_ptr<prometheus::Registry> registry, const std::string& version);
 
 }  // namespace hptrace

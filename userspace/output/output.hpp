@@ -40,6 +40,12 @@ struct Gap {
     std::string why;
 };
 
+// A kernel function that is probed, or should be.
+struct ProbedFunction {
+    std::string function;
+    std::string mode;  // "fexit", ..., "none"
+};
+
 // How the trace itself does.
 struct Health {
     std::uint64_t state_reads = 0;   // since the start, of all namespaces
@@ -75,6 +81,8 @@ public:
     virtual void conflict_ended(const Conflict& conflict) = 0;  // one of these
     virtual void leaked(const HostPortRule& rule) = 0;
     virtual void tracing(std::string_view how) = 0;  // every probe is attached; "fexit"
+    // Every function, at the start and when modules came or went.
+    virtual void probes(const std::vector<ProbedFunction>& /*functions*/) {}
     virtual void connection(const Finding& finding) = 0;
     // Every verdict, those too that --only and --ignore keep from being shown.
     virtual void judged(const Finding& /*finding*/) {}

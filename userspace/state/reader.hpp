@@ -22,6 +22,7 @@ namespace hptrace {
 struct ChangeCounters {
     std::function<hptrace_changes()> now;      // Capture::changes
     std::function<std::uint32_t()> tracked{};  // bit per enum hptrace_source that can be relied on; none by default
+    std::function<bool()> incomplete{};        // Capture::misses_changes
 };
 
 // One reading of the node. What it found of a source was so at some moment between `changes` and `changes_after`.

@@ -18,6 +18,7 @@ struct FakeNode {
     NodeState content = ipvs_node(Backend::iptables_nft);  // what the next read finds
     hptrace_changes changes{};
     std::uint32_t tracked = 7;
+    bool incomplete = false;
     bool watched = true;
     bool announced = false;  // until it is read
     bool kept_fresh = true;
@@ -49,6 +50,7 @@ struct FakeNode {
                              .changes = [this] { return changes; },
                              .announced = kept_fresh ? [this] { return announced; } : std::function<bool()>(),
                              .tracked = [this] { return tracked; },
+                             .incomplete = [this] { return incomplete; },
                              .boot_ns = [this] { return now; }});
     }
 

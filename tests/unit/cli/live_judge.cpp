@@ -115,9 +115,35 @@ TEST_CASE("a hijack is found where every read is overtaken by changes") {
     CHECK(judged(judge, after_the_rule).verdict == Verdict::unsettled);
 }
 
-TEST_CASE("where changes are not noticed, an unexplained rewrite makes it read again, once a second at most") {
+TEST_CASE("where changes are not counted, no alarm comes of a state from before them") {
     FakeNode node;
     node.tracked = 0;
+    node.watched = false;
+    node.incomplete = true;
+    node.content.hostports.clear();
+    auto history = node.history();
+    LiveJudge judge(history);
+    history.refresh();
+    node.content = ipvs_node(Backend::iptables_nft);  // no counter tells
+    judge.take(node.taken());
+    CHECK(turn(judge).empty());  // it was read a moment ago
+    node.now += second;
+    auto findings = turn(judge);
+    REQUIRE(findings.size() == 1);
+    CHECK(findings[0].verdict == Verdict::unsettled);  // who knows when it changed
+    CHECK(node.reads == 2);
+    node.now += second;
+    judge.take(node.taken());
+    findings = turn(judge);
+    REQUIRE(findings.size() == 1);
+    CHECK(findings[0].verdict == Verdict::hijacked);
+    CHECK(node.reads == 3);
+    CHECK(judged(judge, node.served()).verdict == Verdict::ok);
+    CHECK(node.reads == 3);
+}
+
+TEST_CASE("where a source announces nothing, an unexplained rewrite makes it read again, once a second at most") {
+    FakeNode node;
     node.watched = false;
     node.content.hostports.clear();
     auto history = node.history();

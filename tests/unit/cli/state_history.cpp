@@ -147,6 +147,31 @@ TEST_CASE("counters that nobody counts are not compared") {
     CHECK(history.around(connection).after.state == first);
 }
 
+TEST_CASE("where something changes uncounted the state is read every second, and every connection has two neighbours") {
+    FakeNode node;
+    node.tracked = 1U << HPTRACE_SOURCE_NFTABLES;
+    node.incomplete = true;
+    auto history = node.history();
+    const auto first = history.refresh().state;
+    const auto connection = node.taken();
+    CHECK(history.around(connection).before.state == first);
+    CHECK(history.around(connection).after.state == nullptr);
+    CHECK_FALSE(history.due());
+    node.now += second;
+    CHECK(history.due());
+    const auto next = history.refresh().state;
+    const auto found = history.around(connection);
+    CHECK(found.before.state == first);
+    CHECK(found.after.state == next);
+    CHECK(found.changed_between);
+    node.read_takes = second;
+    history.refresh();
+    node.now += 9 * second;
+    CHECK_FALSE(history.due());  // reading takes a tenth of the time at most
+    node.now += second;
+    CHECK(history.due());
+}
+
 TEST_CASE("counters may wrap around") {
     FakeNode node;
     node.changes.begin[0] = node.changes.end[0] = UINT32_MAX;

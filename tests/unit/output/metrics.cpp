@@ -17,8 +17,7 @@ namespace {
 
 struct Scraped {
     std::shared_ptr<prometheus::Registry> registry = std::make_shared<prometheus::Registry>();
-    std::unique_ptr<Output> output =
-        make_metrics_output(registry, {.version = "1.2.3", .probes = {{"nf_nat_setup_info", "fexit"}}});
+    std::unique_ptr<Output> output = make_metrics_output(registry, "1.2.3");
 
     [[nodiscard]] std::string text() const { return prometheus::TextSerializer().Serialize(registry->Collect()); }
     [[nodiscard]] bool has(const std::string& line) const {
@@ -90,7 +89,6 @@ TEST_CASE("losses, reads and how it traces are there") {
     const Scraped scraped;
     CHECK(scraped.has(R"(hptrace_lost_total{where="ring_buffer"} 0)"));
     CHECK(scraped.has(R"(hptrace_build_info{version="1.2.3"} 1)"));
-    CHECK(scraped.has(R"(hptrace_probe_info{function="nf_nat_setup_info",mode="fexit"} 1)"));
     CHECK(scraped.has("hptrace_tracing 0"));
     scraped.output->tracing("fexit");
     scraped.output->lost({"ring_buffer", 5});
@@ -105,6 +103,16 @@ TEST_CASE("losses, reads and how it traces are there") {
     CHECK(scraped.has("hptrace_state_age_seconds 2.5"));
     scraped.output->summary({});
     CHECK(scraped.has("hptrace_tracing 0"));
+}
+
+TEST_CASE("probes are shown as they are now") {
+    const Scraped scraped;
+    scraped.output->probes({{"nf_nat_setup_info", "none"}, {"ip_vs_schedule", "fexit"}});
+    CHECK(scraped.has(R"(hptrace_probe_info{function="nf_nat_setup_info",mode="none"} 1)"));
+    scraped.output->probes({{"nf_nat_setup_info", "fexit"}, {"ip_vs_schedule", "fexit"}});
+    CHECK(scraped.has(R"(hptrace_probe_info{function="nf_nat_setup_info",mode="fexit"} 1)"));
+    CHECK(scraped.has(R"(hptrace_probe_info{function="ip_vs_schedule",mode="fexit"} 1)"));
+    CHECK(scraped.count("hptrace_probe_info") == 2);
 }
 
 TEST_CASE("an address that cannot be listened on is an error") {

@@ -88,10 +88,11 @@ def run(namespace, binary, *arguments, limit=90):
 
 
 def wait_until(condition, limit=60):
-    """Waits so many seconds at most; what came of it is for the caller to check."""
+    """Waits so many seconds at most. Returns what the condition was at the end."""
     deadline = time.monotonic() + limit
-    while not condition() and time.monotonic() < deadline:
+    while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.2)
+    return met
 
 
 def connection_key(record):

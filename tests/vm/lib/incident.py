@@ -55,10 +55,14 @@ class Incident:
         self.portmaps = [
             Portmap(self.cluster.node, self.portmap_backend, self.mysql_b, [(3306, 3306, "tcp"), (3306, 3306, "udp")]),
             Portmap(self.cluster.node, self.portmap_backend, self.mysql_c, [(30306, 3306, "tcp"), (30306, 3306, "udp")])]
-        for portmap in self.portmaps:
-            portmap.add()
+        self.add_pods()
         if row.prepended:
             self.portmaps[0].prepend_jumps()
+
+    def add_pods(self):
+        """The hostPort pods come: portmap ADD."""
+        for portmap in self.portmaps:
+            portmap.add()
 
     def delete_pods(self):
         """What the runtime does when the hostPort pods go: portmap DEL. Their servers keep running, to be noticed."""
