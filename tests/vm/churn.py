@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Thousands of connections while everything changes: no false alarm, none missed, none unaccounted for.
 
-An endpoint of the Services comes and goes 50 times a second, as it does in kube-proxy's rules, and a pod with their
+An endpoint of the Services comes and goes up to 50 times a second, as it does in kube-proxy's rules, and a pod with their
 NodePorts as hostPorts comes and goes as fast as the real portmap can. Who answered each connection is known; hptrace must
 say the same, or that it was unsettled, and its summary must account for every connection."""
 
@@ -39,7 +39,10 @@ def asked():
 
 
 class Endpoints:
-    """Adds and removes one endpoint of each Service in kube-proxy's chains, one transaction each time."""
+    """Adds and removes one endpoint of each Service in kube-proxy's chains, one transaction each time. Half of the time at
+    most: iptables's lock is for the hostPorts, too."""
+
+    DONE = "# done\n"  # iptables-restore --verbose repeats comments
 
     def __init__(self, node):
         self.changes = 0
@@ -47,7 +50,8 @@ class Endpoints:
         self._streams = []
         for family, command in COMMANDS.items():
             with node:
-                restore = subprocess.Popen([command, "-w", "--noflush"], stdin=subprocess.PIPE, text=True)
+                restore = subprocess.Popen(["stdbuf", "-oL", command, "-w", "--noflush", "--verbose"],
+                                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             self._streams.append((restore, *self._transactions(node, family)))
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -57,18 +61,22 @@ class Endpoints:
         self._thread.join()
         for restore, _, _ in self._streams:
             restore.stdin.close()
+            restore.stdout.close()
             if status := restore.wait():
                 raise RuntimeError(f"{restore.args[0]} ended with status {status}")
 
     def _run(self):
-        begin = time.monotonic()
         while not self._stop.is_set():
+            begin = time.monotonic()
             there = self.changes % 2 == 1
             for restore, add, remove in self._streams:
-                restore.stdin.write(remove if there else add)
+                restore.stdin.write((remove if there else add) + self.DONE)
                 restore.stdin.flush()
+            if not all(self.DONE in iter(restore.stdout.readline, "") for restore, _, _ in self._streams):
+                raise RuntimeError("iptables-restore ended")
             self.changes += 1
-            self._stop.wait(max(0.0, begin + self.changes / PER_SECOND - time.monotonic()))
+            took = time.monotonic() - begin
+            self._stop.wait(max(took, 1 / PER_SECOND - took))
 
     @staticmethod
     def _transactions(node, family):
