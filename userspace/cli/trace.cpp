@@ -16,7 +16,9 @@
 #include "base/clock.hpp"
 #include "capture/capture.hpp"
 #include "cli/child.hpp"
+#include "cli/existing.hpp"
 #include "cli/kube.hpp"
+#include "cli/loss_report.hpp"
 #include "cli/overview.hpp"
 #include "cli/probe_report.hpp"
 #include "cli/run.hpp"
@@ -28,7 +30,6 @@
 #include "names/names.hpp"
 #include "output/output.hpp"
 #include "state/netns.hpp"
-#include "state/reader.hpp"
 #include "state/sources.hpp"
 
 namespace hptrace {
@@ -39,7 +40,6 @@ using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 constexpr auto poll_interval = 50ms;
-constexpr auto loss_interval = 1s;
 
 // What makes two records the same connection.
 using Key = std::tuple<std::uint32_t, std::uint16_t, Protocol, Endpoint, Endpoint>;
@@ -225,42 +225,18 @@ private:
     }
 
     std::vector<Connection> read_existing() {
-        auto existing = read_existing_connections();
-        if (!existing) {
-            incomplete_ = true;
-            note(fmt::format("connections that exist already are not judged: {}", describe(existing.error())));
-            return {};
+        auto existing = read_existing_here();
+        if (options_.all_netns) {
+            // They are judged by a state from before they were read and one from after that.
+            auto more = read_existing_elsewhere(
+                state_->netns, [this](const Connection& connection) { return matches(filter_, connection); },
+                [this](const NetnsPlace& place) { namespaces_.of(place.inode).history().refresh(); });
+            std::ranges::move(more.connections, std::back_inserter(existing.connections));
+            std::ranges::move(more.problems, std::back_inserter(existing.problems));
         }
-        for (const auto& place : options_.all_netns ? list_netns() : std::vector<NetnsPlace>()) {
-            if (place.inode == state_->netns) {
-                continue;
-            }
-            auto more = read_existing_in(place);
-            if (more) {
-                std::ranges::move(*more, std::back_inserter(*existing));
-            } else if (more.error().code != ENOENT &&
-                       more.error().code != ESRCH) {  // gone, and its connections with it
-                incomplete_ = true;
-                note(fmt::format("connections that exist already in network namespace {} ({}) are not judged: {}",
-                                 place.inode, place.path, describe(more.error())));
-            }
-        }
-        return *std::move(existing);
-    }
-
-    Result<std::vector<Connection>> read_existing_in(const NetnsPlace& place) {
-        const auto read = [&place]() -> Result<std::vector<Connection>> {
-            const auto there = NetnsGuard::enter(place);
-            return there ? read_existing_connections() : std::unexpected(there.error());
-        };
-        auto existing = read();
-        const auto matching = [this](const Connection& connection) { return matches(filter_, connection); };
-        if (!existing || std::ranges::none_of(*existing, matching)) {
-            return existing;
-        }
-        // They are judged by a state from before they were read and one from after that.
-        namespaces_.of(place.inode).history().refresh();
-        return read();
+        incomplete_ = incomplete_ || !existing.problems.empty();
+        std::ranges::for_each(existing.problems, note);
+        return std::move(existing.connections);
     }
 
     // All connections decided up to then. Waits as long as one of them waits for its commit.
@@ -296,7 +272,7 @@ private:
             follow_state();
             report_names();
             handle_signals();
-            report_losses(false);
+            loss_report_.tell(capture_->counters(), outputs_, false);
             outputs_.tell(&Output::turn, Health{.state_reads = reads_, .state_age_ns = boot_clock_ns() - read_ns_});
             manager_.turn();
             if (options_.json || !options_.journald) {  // else nothing is written there
@@ -401,30 +377,6 @@ private:
         }
     }
 
-    [[nodiscard]] std::array<Loss, 5> losses() const {
-        const auto counters = capture_->counters();
-        return {{{"ring_buffer", counters.lost_ring},
-                 {"pending", counters.lost_pending},
-                 {"missed_probes", counters.missed_probes},
-                 {"commit", counters.lost_commit},           // the connection itself is shown
-                 {"journal", outputs_.missing_entries()}}};  // and so it is counted
-    }
-
-    void report_losses(bool last) {
-        const auto now = Clock::now();
-        if (!last && now - losses_said_ < loss_interval) {
-            return;
-        }
-        losses_said_ = now;
-        const auto total = losses();
-        for (std::size_t i = 0; i < total.size(); ++i) {
-            if (total.at(i).count > said_losses_.at(i).count) {
-                outputs_.tell(&Output::lost, Loss{total.at(i).where, total.at(i).count - said_losses_.at(i).count});
-            }
-        }
-        said_losses_ = total;
-    }
-
     // Names are no reason to wait, and none for another exit status.
     void report_names() {
         if (const auto news = kube_ == nullptr ? std::nullopt : kube_->news()) {
@@ -440,8 +392,8 @@ private:
         Summary summary;
         summary.verdicts = verdicts_;
         if (capture_ != nullptr) {
-            report_losses(true);
             const auto counters = capture_->counters();
+            loss_report_.tell(counters, outputs_, true);
             summary.seconds = std::chrono::duration<double>(Clock::now() - started_).count();
             summary.seen = counters.seen;
             summary.not_rewritten = counters.not_rewritten();
@@ -490,8 +442,7 @@ private:
     TraceOutputs outputs_;
     ServiceManager manager_ = ServiceManager::from_environment();
     Clock::time_point started_;
-    Clock::time_point losses_said_;
-    std::array<Loss, 5> said_losses_{};
+    LossReport loss_report_;
     ProbeReport probe_report_;
     std::set<Key> existing_;
     std::uint64_t existing_end_ = 0;

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "cli/loss_report.hpp"
+
+namespace hptrace {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::seconds interval{1};
+
+}  // namespace
+
+void LossReport::tell(const CaptureCounters& counters, TraceOutputs& outputs, bool last) {
+    const auto now = Clock::now();
+    if (!last && now - told_ < interval) {
+        return;
+    }
+    told_ = now;
+    const std::array<Loss, 5> total{{{"ring_buffer", counters.lost_ring},
+                                     {"pending", counters.lost_pending},
+                                     {"missed_probes", counters.missed_probes},
+                                     {"commit", counters.lost_commit},          // the connection itself is shown
+                                     {"journal", outputs.missing_entries()}}};  // and so it is counted
+    for (std::size_t i = 0; i < total.size(); ++i) {
+        if (total.at(i).count > total_.at(i).count) {
+            outputs.tell(&Output::lost, Loss{total.at(i).where, total.at(i).count - total_.at(i).count});
+        }
+    }
+    total_ = total;
+}
+
+}  // namespace hptrace
