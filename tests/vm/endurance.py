@@ -3,7 +3,8 @@
 """Weeks in an hour: connections by the hundred thousand while the service runs and what it watches changes.
 
 UDP, since one packet is one connection: to a Service that a hostPort takes while its pod is there, and to another one.
-Meanwhile the pod comes and goes, journald is restarted, and all iptables-nft rules are flushed. Each connection must be in
+Meanwhile the pod comes and goes, journald is restarted, the Kubernetes API goes and comes back, and all iptables-nft rules are
+flushed. Each connection must be in
 the metrics, as a verdict or a loss; memory and descriptors must be after the last what they were after the first fifth."""
 
 import argparse
@@ -20,6 +21,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from lib.cluster import MYSQL_B, Cluster  # noqa: E402
 from lib.incident import MYSQL, OTHER  # noqa: E402
+from lib.kube_api import KubeApi  # noqa: E402
 from lib.kubeproxy import KubeProxy  # noqa: E402
 from lib.netns import private_mounts  # noqa: E402
 from lib.portmap import Pod, Portmap  # noqa: E402
@@ -49,9 +51,11 @@ class EnduranceTest:
         self.addresses = [f"10.224.0.{100 + number}" for number in range(-(-self.connections // PORTS))]
         self.cluster.client.ip("".join(f"address add {address}/24 dev eth0\n" for address in self.addresses))
         self.portmap = Portmap(self.cluster.node, "nft", Pod(self.cluster.mysql_b, "mysql-b-0", MYSQL_B), [(3306, 3306, "udp")])
+        self.api = KubeApi(self.cluster.node, "/run/kube-api", (MYSQL, OTHER))
         with open(f"{REPOSITORY}/deploy/systemd/hptrace.service", encoding="ascii") as file:
             unit = file.read()
-        drop_in = (f"[Service]\nExecStart=\nExecStart={options.hptrace} --journald --metrics 127.0.0.1:9755\n"
+        drop_in = (f"[Service]\nExecStart=\nExecStart={options.hptrace} --journald --metrics 127.0.0.1:9755 "
+                   f"--kubeconfig {self.api.kubeconfig}\n"
                    f"NetworkNamespacePath={self.cluster.node.path}\nTimeoutStartSec=300\n")
         self.systemd = Systemd({UNIT: unit, f"{UNIT}.d/test.conf": drop_in}, f"{REPOSITORY}/deploy/systemd/hptrace.catalog")
         self.systemd.run("start", UNIT)
@@ -83,7 +87,8 @@ class EnduranceTest:
         """All connections, in order, to the one Service and the other. Stops in between to do what `events` say: after so
         many."""
         events = {self.connections * part // 10 // BATCH * BATCH: what for part, what in
-                  ((2, self.measure), (4, self.restart_journald), (6, self.flush_rules), (8, self.restart_journald))}
+                  ((2, self.measure), (3, self.lose_api), (4, self.restart_journald), (5, self.regain_api),
+                   (6, self.flush_rules), (8, self.restart_journald))}
         for first in range(0, self.connections, BATCH):
             if first in events:
                 events[first]()
@@ -102,6 +107,18 @@ class EnduranceTest:
     def restart_journald(self):
         self.systemd.run("restart", JOURNALD)
         self.report.note("journald restarted")
+
+    def lose_api(self):
+        self.api.stop()
+        self.wait_for_line("names from the Kubernetes API are not renewed")
+
+    def regain_api(self):
+        self.api.start()
+        self.wait_for_line("names from the Kubernetes API are there again")
+
+    def wait_for_line(self, text):
+        wait_for(lambda: any(text in entry["MESSAGE"] for entry in self.systemd.entries()), text, 330)  # the longest backoff
+        self.report.note(text)
 
     def flush_rules(self):
         with self.rules:
@@ -148,9 +165,10 @@ class EnduranceTest:
         self.report.check(["no descriptor is lost"], [] if after[1] <= self.before[1] else [f"{self.before} {after}"])
         restarts = self.systemd.show(UNIT, "NRestarts")
         self.report.check(["never restarted"], [] if restarts == "0" else [restarts])
-        told = self.systemd.entries("HPTRACE_VERDICT=hijacked")
-        self.report.check(["the journal has it"], [] if told else ["no entry of a hijack"])
+        told = self.systemd.entries("HPTRACE_VERDICT=hijacked", "HPTRACE_SERVICE=default/mysql-a")
+        self.report.check(["the journal has it, with the API's name"], [] if told else ["no entry of a hijack"])
         self.systemd.run("stop", UNIT)
+        self.api.stop()
         self.systemd.close()
         self.cluster.close()
 
