@@ -28,8 +28,12 @@ Result<Child> Child::start(const std::vector<std::string>& command) {
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &defaults);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);  // libraries open some without O_CLOEXEC
     pid_t pid = 0;
-    const int error = posix_spawnp(&pid, command.front().c_str(), nullptr, &attributes, arguments.data(), environ);
+    const int error = posix_spawnp(&pid, command.front().c_str(), &actions, &attributes, arguments.data(), environ);
+    posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     if (error != 0) {
         return system_error(fmt::format("cannot run '{}'", command.front()), error);

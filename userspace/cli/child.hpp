@@ -11,7 +11,8 @@
 
 namespace hptrace {
 
-// The COMMAND of `hptrace -- COMMAND ...`, with the signal mask and dispositions of an ordinary process.
+// The COMMAND of `hptrace -- COMMAND ...`, with the signal mask and dispositions of an ordinary process and, of all
+// descriptors, standard input, output and error.
 class Child {
 public:
     // Searches PATH. Fails if it cannot be executed.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "cli/child.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 
 #include <catch2/catch_test_macros.hpp>
 #include <csignal>
 
+#include "base/fd.hpp"
 #include "cli/signals.hpp"
 
 using namespace hptrace;
@@ -41,6 +43,15 @@ TEST_CASE("a command has the signals of an ordinary process") {
     REQUIRE(std::signal(SIGPIPE, SIG_IGN) != SIG_ERR);
     CHECK(outcome({"sh", "-c", "kill -TERM $$; exit 1"}) == "was killed by signal 15");
     CHECK(outcome({"sh", "-c", "kill -PIPE $$; exit 1"}) == "was killed by signal 13");
+}
+
+TEST_CASE("a command has standard input, output and error, and nothing else that is open") {
+    const Fd open(::open("/dev/null", O_RDONLY));  // NOLINT(android-cloexec-open): that is what is tested
+    REQUIRE(open);
+    // The pattern opens the folder, and has closed it when its results are looked at.
+    CHECK(outcome({"sh", "-c",
+                   "for file in /proc/self/fd/*; do [ ! -e $file ] || echo ${file##*/}; done |"
+                   " { read a; read b; read c; read d; [ \"$a $b $c $d\" = '0 1 2 ' ]; }"}) == "exited with status 0");
 }
 
 TEST_CASE("what cannot be run is an error") {
