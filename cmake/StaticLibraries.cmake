@@ -47,7 +47,35 @@ target_link_libraries(prometheus_pull PUBLIC prometheus_core PRIVATE civetweb)
 add_library(prometheus-cpp::pull ALIAS prometheus_pull)
 
 # What Debian's static libraries need themselves.
-foreach(name elf z)
+foreach(name elf z zstd)
   find_library(HPTRACE_LIB_${name} ${name} REQUIRED)
-  target_link_libraries(PkgConfig::LIBBPF INTERFACE ${HPTRACE_LIB_${name}})
 endforeach()
+target_link_libraries(PkgConfig::LIBBPF INTERFACE ${HPTRACE_LIB_elf} ${HPTRACE_LIB_z})
+
+# HTTPS for names from the Kubernetes API; Debian's libcurl.a wants Kerberos, LDAP and more that nobody has as static
+# libraries. Names of hosts by c-ares: glibc's getaddrinfo would load what the machine's nsswitch.conf names, made for
+# another glibc, into a static program.
+block()
+  set(CMAKE_POLICY_DEFAULT_CMP0126 NEW)  # these win over the defaults in its cache variables
+  set(BUILD_SHARED_LIBS OFF)
+  set(BUILD_STATIC_LIBS ON)
+  set(HTTP_ONLY ON)
+  set(ENABLE_ARES ON)
+  set(CURL_USE_OPENSSL ON)
+  set(CURL_ZLIB ON)
+  # For a kubeconfig that names no authority: where most distributions have the system's, one file each.
+  set(CURL_CA_PATH /etc/ssl/certs)
+  # The machine's openssl.cnf may name modules to load.
+  set(CURL_DISABLE_OPENSSL_AUTO_LOAD_CONFIG ON)
+  foreach(unwanted BUILD_CURL_EXE BUILD_EXAMPLES BUILD_LIBCURL_DOCS BUILD_MISC_DOCS BUILD_TESTING CURL_BROTLI
+      CURL_USE_LIBPSL CURL_USE_LIBSSH2 CURL_ZSTD ENABLE_CURL_MANUAL ENABLE_UNIX_SOCKETS PICKY_COMPILER USE_LIBIDN2
+      USE_NGHTTP2)
+    set(${unwanted} OFF)
+  endforeach()
+  set(CURL_ENABLE_EXPORT_TARGET OFF)
+  set(CURL_DISABLE_INSTALL ON)
+  string(APPEND CMAKE_C_FLAGS " -w -ffunction-sections -fdata-sections")
+  add_subdirectory(${sources}/curl ${CMAKE_BINARY_DIR}/curl EXCLUDE_FROM_ALL SYSTEM)
+endblock()
+add_library(PkgConfig::LIBCURL ALIAS libcurl_static)
+target_link_libraries(libcurl_static PRIVATE ${HPTRACE_LIB_zstd})  # libcrypto's

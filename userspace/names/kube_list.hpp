@@ -24,8 +24,7 @@ using KubeLister = std::function<KubeListing(const std::stop_token&)>;
 
 // Lists the Services, the EndpointSlices and the pods of `node`, from the API's cache (resourceVersion=0: a list costs
 // etcd nothing), page by page if that is too large an answer. What the API refuses (403, 404) is missing; anything else
-// that fails makes the whole of it fail. Error: see KubeClient::make(); "built without the Kubernetes API" where that
-// is so.
+// that fails makes the whole of it fail. Error: see KubeClient::make().
 Result<KubeLister> make_kube_lister(const KubeConfig& config, const std::string& node,
                                     KubeClient::Limits limits = KubeClient::Limits());
 

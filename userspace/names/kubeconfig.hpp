@@ -38,7 +38,7 @@ struct KubeCredentials {
 };
 
 // `place`: a kubeconfig file, or "in-cluster": the service account of the pod hptrace runs in. Error: one line that
-// says what is missing or not supported; "built without the Kubernetes API" where that is so.
+// says what is missing or not supported.
 Result<KubeConfig> read_kubeconfig(const std::string& place);
 
 // The current context of a kubeconfig (client-go's clientcmd/api/v1). Relative paths are relative to `folder`. Error:
