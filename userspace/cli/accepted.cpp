@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "base/number.hpp"
+#include "judge/words.hpp"
 
 namespace hptrace {
 
@@ -30,11 +31,11 @@ bool name_fits(const std::optional<std::string>& pattern, const std::optional<st
 }
 
 std::optional<std::string> name_of(const std::optional<Pod>& pod) {
-    return pod ? std::optional(fmt::format("{}/{}", pod->ns, pod->name)) : std::nullopt;
+    return pod ? std::optional(full_name(*pod)) : std::nullopt;
 }
 
 std::optional<std::string> name_of(const Service& service) {
-    return service.name ? std::optional(fmt::format("{}/{}", service.name->ns, service.name->name)) : std::nullopt;
+    return service.name ? std::optional(full_name(*service.name)) : std::nullopt;
 }
 
 }  // namespace

@@ -41,8 +41,7 @@ std::size_t count_services(const NodeState& state, const Filter& filter) {
     std::set<std::string> services;
     for (const auto& service : state.services) {
         if (matches(filter, service)) {
-            services.insert(service.name ? fmt::format("{}/{}", service.name->ns, service.name->name)
-                                         : destination_text(service));
+            services.insert(service.name ? full_name(*service.name) : destination_text(service));
         }
     }
     return services.size();

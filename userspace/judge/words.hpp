@@ -9,6 +9,12 @@
 
 namespace hptrace {
 
+// "namespace/name" of a pod or a Service.
+template <class Object>
+std::string full_name(const Object& object) {
+    return object.ns + "/" + object.name;
+}
+
 // Why the HostPort rule won, one line. `destination`: the address asked for; absent: any address of the node.
 std::string reason_text(ReasonCode code, const Service& service, const HostPortRule& rule,
                         const std::optional<Address>& destination, const NodeState& state);

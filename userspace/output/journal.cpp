@@ -33,13 +33,13 @@ void add_endpoint(JournalEntry& entry, std::string_view what, const Endpoint& en
 void add_service(JournalEntry& entry, const Service& service) {
     entry.add("HPTRACE_SERVICE_KIND", to_string(service.kind));
     if (service.name) {
-        entry.add("HPTRACE_SERVICE", escape(fmt::format("{}/{}", service.name->ns, service.name->name)));
+        entry.add("HPTRACE_SERVICE", escape(full_name(*service.name)));
     }
 }
 
 void add_rule(JournalEntry& entry, const HostPortRule& rule, const std::optional<Pod>& pod) {
     if (pod) {
-        entry.add("HPTRACE_POD", escape(fmt::format("{}/{}", pod->ns, pod->name)));
+        entry.add("HPTRACE_POD", escape(full_name(*pod)));
     }
     entry.add("HPTRACE_RULE_CHAIN", escape(rule.chain));
     entry.add("HPTRACE_RULE_BACKEND", to_string(rule.backend));
@@ -334,8 +334,7 @@ private:
         add_endpoint(entry, "ORIGINAL", connection.original);
         add_endpoint(entry, "REWRITTEN", connection.rewritten);
         if (finding.client_pod) {
-            entry.add("HPTRACE_CLIENT_POD",
-                      escape(fmt::format("{}/{}", finding.client_pod->ns, finding.client_pod->name)));
+            entry.add("HPTRACE_CLIENT_POD", escape(full_name(*finding.client_pod)));
         }
         if (finding.service) {
             add_service(entry, *finding.service);

@@ -29,7 +29,7 @@ using prometheus::Labels;
 constexpr std::array all_protocols{Protocol::tcp, Protocol::udp, Protocol::sctp};
 
 std::string service_label(const Service& service) {
-    return service.name ? escape(fmt::format("{}/{}", service.name->ns, service.name->name))
+    return service.name ? escape(full_name(*service.name))
                         : fmt::format("{}/{}", destination_text(service), to_string(service.protocol));
 }
 

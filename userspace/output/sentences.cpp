@@ -15,7 +15,7 @@ std::string counted(std::size_t count, std::string_view noun) {
 std::string kind_and_name(const Service& service) {
     std::string text(to_string(service.kind));
     if (service.name) {
-        text += fmt::format(" {}/{}", escape(service.name->ns), escape(service.name->name));
+        text += " " + escape(full_name(*service.name));
         if (!service.name->port.empty()) {
             text += ":" + escape(service.name->port);
         }
