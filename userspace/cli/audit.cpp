@@ -42,7 +42,8 @@ Result<NodeStatePtr> read_state(const AuditOptions& options) {
         }
         netns.emplace(*std::move(entered));
     }
-    return read_node_state({.cni_results = cni_results_of(netns_pid(options.netns), options.host_root), .changes = {}})
+    return read_node_state(
+               {.pods = PodFolders::below(node_root_of(netns_pid(options.netns), options.host_root)), .changes = {}})
         .state;
 }
 

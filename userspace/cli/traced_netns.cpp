@@ -31,9 +31,9 @@ StateHistory::Sources sources_of(const std::shared_ptr<Reader>& reader, const Ch
 
 }  // namespace
 
-std::unique_ptr<TracedNetns> TracedNetns::here(const std::filesystem::path& cni_results, const ChangeCounters& counters,
+std::unique_ptr<TracedNetns> TracedNetns::here(const std::filesystem::path& node_root, const ChangeCounters& counters,
                                                OnRead on_read, ClusterNamesSource cluster) {
-    const auto reader = std::make_shared<NodeReader>(native_sources(cni_results), counters);
+    const auto reader = std::make_shared<NodeReader>(native_sources(PodFolders::below(node_root)), counters);
     auto sources = sources_of(reader, counters, std::move(on_read));
     sources.announced = [reader] { return reader->announced(); };
     return std::unique_ptr<TracedNetns>(new TracedNetns(std::move(sources), std::move(cluster)));
@@ -64,7 +64,7 @@ TracedNamespaces::TracedNamespaces(std::optional<pid_t> node, std::filesystem::p
       counters_(std::move(counters)),
       on_read_(std::move(on_read)),
       inode_(current_netns_inode().value_or(0)),
-      here_(TracedNetns::here(cni_results_of(node, host_root_), counters_, on_read_, std::move(cluster))) {}
+      here_(TracedNetns::here(node_root_of(node, host_root_), counters_, on_read_, std::move(cluster))) {}
 
 TracedNetns& TracedNamespaces::of(std::uint32_t inode) {
     if (inode == inode_) {

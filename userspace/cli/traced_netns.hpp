@@ -26,7 +26,7 @@ public:
     using OnRead = std::function<void(const NodeState&)>;
 
     // The one the calling thread is in. All calls must be made by a thread that is in it.
-    static std::unique_ptr<TracedNetns> here(const std::filesystem::path& cni_results, const ChangeCounters& counters,
+    static std::unique_ptr<TracedNetns> here(const std::filesystem::path& node_root, const ChangeCounters& counters,
                                              OnRead on_read, ClusterNamesSource cluster);
     // Another one. Its state is read only when a connection made in it needs that. It may be of another cluster: the
     // Kubernetes API names nothing in it.
@@ -60,7 +60,7 @@ private:
 // The namespace hptrace is in, and any other one that a connection is made in.
 class TracedNamespaces {
 public:
-    // node: a process of the node the calling thread is in; none: this process is. host_root: see cni_results_of().
+    // node: a process of the node the calling thread is in; none: this process is. host_root: see node_root_of().
     TracedNamespaces(std::optional<pid_t> node, std::filesystem::path host_root, ChangeCounters counters,
                      TracedNetns::OnRead on_read, ClusterNamesSource cluster);
 

@@ -155,7 +155,7 @@ bool is_stale(const HostPortRule& rule, const NodeState& state) {
         return false;
     }
     const auto* owner = state.find_sandbox(rule.target.ip);
-    return owner != nullptr && owner->container_id != rule.container_id;
+    return owner != nullptr && !owner->container_id.empty() && owner->container_id != rule.container_id;
 }
 
 }  // namespace hptrace

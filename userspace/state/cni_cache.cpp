@@ -1,37 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/cni_cache.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 
-#include "base/fd.hpp"
 #include "base/fingerprint.hpp"
+#include "state/node_files.hpp"
 
 namespace hptrace {
 
 namespace {
 
 using nlohmann::json;
-
-// Far more than a sandbox needs; annotations in capabilityArgs can make files some 100 KiB long.
-constexpr std::size_t largest_file = 1024UL * 1024;
-
-struct File {
-    std::string name;
-    std::string content;
-    std::pair<std::int64_t, std::int64_t> written;  // mtime: seconds, nanoseconds
-};
 
 bool same_ignoring_case(std::string_view a, std::string_view b) {
     return std::ranges::equal(a, b,
@@ -126,40 +113,6 @@ NameParts split_file_name(std::string_view name) {
             .container_id = std::string(name.substr(container_at + 1, interface_at - container_at - 1))};
 }
 
-// Nothing: not a regular file, or gone since the folder was listed.
-Result<std::optional<File>> read_file(const std::filesystem::path& path) {
-    // O_NONBLOCK: opening a pipe must not wait for its writer.
-    const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-    if (!fd) {
-        if (errno == ENOENT || errno == ENXIO) {  // ENXIO: a socket
-            return std::nullopt;
-        }
-        return system_error(path.filename().string());
-    }
-    struct stat info{};
-    if (::fstat(fd.get(), &info) != 0) {
-        return system_error(path.filename().string());
-    }
-    if (!S_ISREG(info.st_mode)) {
-        return std::nullopt;
-    }
-    File file{.name = path.filename().string(), .content = {}, .written = {info.st_mtim.tv_sec, info.st_mtim.tv_nsec}};
-    std::array<char, 16384> chunk{};
-    for (;;) {
-        const auto length = ::read(fd.get(), chunk.data(), chunk.size());
-        if (length < 0) {
-            return system_error(file.name);
-        }
-        if (length == 0) {
-            return file;
-        }
-        file.content.append(chunk.data(), static_cast<std::size_t>(length));
-        if (file.content.size() > largest_file) {
-            return failure(fmt::format("{}: larger than {} bytes", file.name, largest_file));
-        }
-    }
-}
-
 // Another interface or network of the same container.
 void merge(const Sandbox& from, Sandbox& into) {
     // The network that gave the container its addresses, not the loopback one.
@@ -177,6 +130,7 @@ void merge(const Sandbox& from, Sandbox& into) {
     fill(into.pod_namespace, from.pod_namespace);
     fill(into.pod_name, from.pod_name);
     fill(into.pod_uid, from.pod_uid);
+    into.since_ns = from.since_ns;
 }
 
 }  // namespace
@@ -216,84 +170,58 @@ Result<Sandbox> parse_cni_result(std::string_view text, std::string_view file_na
 }
 
 CniCache read_cni_cache(const std::filesystem::path& folder) {
+    const auto read = read_node_folder(folder);
+    if (!read) {
+        return {.sandboxes = {},
+                .complete = false,
+                .status = {.state = SourceState::unreadable, .why = describe(read.error())}};
+    }
     CniCache cache;
-    std::error_code error;
-    std::vector<File> files;
-    std::vector<std::string> problems;
-    auto entry = std::filesystem::directory_iterator(folder, error);
-    if (error == std::errc::no_such_file_or_directory) {
+    const auto& names = *read;
+    if (!names) {
         return cache;
     }
-    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-        auto file = read_file(entry->path());
+    std::vector<std::string> problems;
+    std::vector<Sandbox> entries;
+    for (const auto& name : *names) {
+        const auto file = read_node_file(folder / name);
         if (!file) {
             problems.push_back(describe(file.error()));
-        } else if (auto& content = *file) {
-            files.push_back(*std::move(content));
-        }
-    }
-    if (error) {
-        cache.status = {.state = SourceState::unreadable,
-                        .why = fmt::format("{}: {}", folder.string(), error.message())};
-        return cache;
-    }
-    std::ranges::sort(files, {}, [](const File& file) { return std::tie(file.written, file.name); });
-    std::map<std::string, std::size_t> by_id;
-    for (const auto& file : files) {
-        const auto sandbox = parse_cni_result(file.content, file.name);
-        if (!sandbox) {
-            problems.push_back(fmt::format("{}: {}", file.name, describe(sandbox.error())));
             continue;
         }
-        const auto [known, is_new] = by_id.try_emplace(sandbox->container_id, cache.sandboxes.size());
+        const auto& found = *file;
+        if (!found) {
+            continue;
+        }
+        auto sandbox = parse_cni_result(found->content, name);
+        if (!sandbox) {
+            problems.push_back(fmt::format("{}: {}", name, describe(sandbox.error())));
+            continue;
+        }
+        sandbox->since_ns = found->written_ns;
+        entries.push_back(*std::move(sandbox));
+    }
+    std::ranges::stable_sort(entries, {}, &Sandbox::since_ns);
+    std::map<std::string, std::size_t> by_id;
+    for (auto& entry : entries) {
+        const auto [known, is_new] = by_id.try_emplace(entry.container_id, cache.sandboxes.size());
         if (is_new) {
-            cache.sandboxes.push_back(*sandbox);
+            cache.sandboxes.push_back(std::move(entry));
         } else {
-            merge(*sandbox, cache.sandboxes[known->second]);
+            merge(entry, cache.sandboxes[known->second]);
         }
     }
     cache.complete = problems.empty();
-    cache.status.state = problems.empty() ? SourceState::used : SourceState::unreadable;
-    if (!problems.empty()) {
-        std::ranges::sort(problems);
-        cache.status.why = problems.size() == 1 ? fmt::format("{}/{}", folder.string(), problems.front())
-                                                : fmt::format("{} files in {}, first {}", problems.size(),
-                                                              folder.string(), problems.front());
-    }
+    cache.status = status_with(std::move(problems), folder);
     return cache;
 }
 
 std::uint64_t cni_cache_version(const std::filesystem::path& folder) {
-    std::vector<std::string> names;
-    std::error_code error;
-    auto entry = std::filesystem::directory_iterator(folder, error);
-    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-        names.push_back(entry->path().filename().string());
-    }
-    std::ranges::sort(names);  // the order of a folder is not its own
     Fingerprint print;
-    print.add(error.value());
-    for (const auto& name : names) {
-        struct stat info{};
-        print.add(name);
-        print.add(::stat((folder / name).c_str(), &info) == 0 ? 0 : errno);
-        print.add(info.st_ino);
-        print.add(info.st_size);
-        print.add(info.st_mtim.tv_sec);
-        print.add(info.st_mtim.tv_nsec);
-        print.add(info.st_ctim.tv_sec);  // of a file made readable only this changes
-        print.add(info.st_ctim.tv_nsec);
+    for (const auto& name : add_folder_version(folder, print)) {
+        add_file_version(folder / name, print);
     }
     return print.value();
-}
-
-std::uint64_t cni_folder_time(const std::filesystem::path& folder) {
-    struct stat info{};
-    if (::stat(folder.c_str(), &info) != 0) {
-        return 0;
-    }
-    return static_cast<std::uint64_t>(info.st_mtim.tv_sec) * 1'000'000'000U +
-           static_cast<std::uint64_t>(info.st_mtim.tv_nsec);
 }
 
 }  // namespace hptrace

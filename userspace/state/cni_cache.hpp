@@ -24,9 +24,6 @@ CniCache read_cni_cache(const std::filesystem::path& folder);
 // Differs when read_cni_cache() would find something else: names, sizes and times of the files, none of them opened.
 std::uint64_t cni_cache_version(const std::filesystem::path& folder);
 
-// When the folder's list of files last changed, in nanoseconds (mtime); 0: no such folder.
-std::uint64_t cni_folder_time(const std::filesystem::path& folder);
-
 // One file: kind cniCacheV1, or the bare result libcni wrote before 0.8. `file_name` ("<network>-<container>-<if>")
 // says what the content does not. Loopback addresses are left out. Error: not such a file.
 Result<Sandbox> parse_cni_result(std::string_view json, std::string_view file_name);

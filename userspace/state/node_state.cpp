@@ -108,7 +108,9 @@ void NodeState::index() {
     sandbox_by_id_.clear();
     sandbox_by_ip_.clear();
     for (std::size_t i = 0; i < sandboxes.size(); ++i) {
-        sandbox_by_id_.insert_or_assign(sandboxes[i].container_id, i);
+        if (!sandboxes[i].container_id.empty()) {
+            sandbox_by_id_.insert_or_assign(sandboxes[i].container_id, i);
+        }
         for (const auto& ip : sandboxes[i].ips) {
             sandbox_by_ip_.insert_or_assign(ip, i);
         }

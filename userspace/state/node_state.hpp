@@ -101,14 +101,16 @@ struct NatTable {
     bool ipvs_accept = false;  // KUBE-SERVICES ACCEPTs ClusterIPs (kube-proxy ipvs mode, k/k#62718)
 };
 
-// A sandbox of the libcni cache (/var/lib/cni/results).
+// What one container has that stands for a pod's network. From the libcni cache; what that lacks from host-local and
+// kubelet (sandboxes.hpp).
 struct Sandbox {
-    std::string container_id;
+    std::string container_id;  // empty: only kubelet knows the pod
     std::string network;
     std::string pod_namespace;  // empty: not a Kubernetes pod
     std::string pod_name;
     std::string pod_uid;
     std::vector<Address> ips;
+    std::int64_t since_ns = 0;  // when it was told that it has them, as files' times go
 };
 
 struct LocalAddress {
@@ -151,7 +153,8 @@ struct NodeState {
     std::vector<Sandbox> sandboxes;   // of two with the same address the later one counts
     bool sandboxes_complete = false;  // the CNI cache exists and all of it was readable
     std::vector<UnreadRule> unread_rules;
-    // "iptables-legacy", "ip6tables-legacy", "nf_tables", "ip_vs", "ipset", "routes", "cni"; of dumps also "addresses".
+    // "iptables-legacy", "ip6tables-legacy", "nf_tables", "ip_vs", "ipset", "routes", "cni"; of dumps also "addresses",
+    // else "host-local" and "kubelet".
     // Only netns_source: the namespace could not be entered, nothing is known.
     std::map<std::string, SourceStatus> sources;
 

@@ -42,10 +42,6 @@ SourceStatus status_of(const std::vector<T>& content) {
     return {.state = content.empty() ? SourceState::unused : SourceState::used, .why = {}};
 }
 
-SourceStatus status_of(const CniCache& cache) {
-    return cache.status;
-}
-
 // What was read is much larger than what is kept of it, and the next read of that kind may be hours away.
 void give_back_memory() {
 #ifdef __GLIBC__
@@ -123,8 +119,10 @@ bool NodeReader::update_all(const hptrace_changes& changes) {
         routes_announced_ = false;
         different |= update(routes_, sources_.routes, as_it_is);
     }
-    cni_files_time_ = sources_.cni_files_time();
-    different |= update(cni_, sources_.cni, as_it_is);
+    if (auto news = sources_.pods()) {
+        pods_ = *std::move(news);
+        different = true;
+    }
     return different;
 }
 
@@ -159,7 +157,7 @@ StateRead NodeReader::read() {
 
 bool NodeReader::announced() {
     routes_announced_ = sources_.routes_changed() || routes_announced_;
-    return routes_announced_ || sources_.cni_files_time() != cni_files_time_;
+    return routes_announced_ || sources_.pods_announced();
 }
 
 NodeStatePtr NodeReader::assemble(std::uint64_t boot_ns) const {
@@ -168,8 +166,8 @@ NodeStatePtr NodeReader::assemble(std::uint64_t boot_ns) const {
     state.netns = netns_;
     state.boot_ns = boot_ns;
     state.local_addresses = *routes_.content;
-    state.sandboxes = cni_.content->sandboxes;
-    state.sandboxes_complete = cni_.content->complete;
+    state.sandboxes = pods_.sandboxes;
+    state.sandboxes_complete = pods_.sandboxes_complete;
     for (const auto* part : {&legacy_ipv4_, &legacy_ipv6_, &nf_tables_}) {
         add_rules(*part->content, state);
     }
@@ -179,8 +177,8 @@ NodeStatePtr NodeReader::assemble(std::uint64_t boot_ns) const {
                      {"nf_tables", nf_tables_.status},
                      {"ip_vs", ip_vs_.status},
                      {"ipset", ipset_.status},
-                     {"routes", routes_.status},
-                     {"cni", cni_.status}};
+                     {"routes", routes_.status}};
+    state.sources.insert(pods_.sources.begin(), pods_.sources.end());
     state.index();
     return std::make_shared<const NodeState>(std::move(state));
 }
@@ -194,7 +192,7 @@ StateRead NetnsVisitor::read() {
     }
     const auto cookie = current_netns_cookie();
     if (!reader_ || !cookie || cookie != cookie_) {
-        reader_.emplace(visited_sources(cni_results_of(place->pid, host_root_)), counters_);
+        reader_.emplace(visited_sources(PodFolders::below(node_root_of(place->pid, host_root_))), counters_);
         cookie_ = cookie;
     }
     return reader_->read();
@@ -215,7 +213,7 @@ StateRead NetnsVisitor::nothing_read(std::string why) const {
 }
 
 StateRead read_node_state(const ReaderOptions& options) {
-    return NodeReader(native_sources(options.cni_results), {.now = options.changes}).read();
+    return NodeReader(visited_sources(options.pods), {.now = options.changes}).read();
 }
 
 }  // namespace hptrace

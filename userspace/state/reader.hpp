@@ -44,8 +44,8 @@ struct StateRead {
 // what
 //   is found may well be the same.
 // - local addresses: when rtnetlink announced a change.
-// - ipset and the CNI cache: always, they announce nothing. So do sources whose counter is not tracked, and what could
-//   not be read before.
+// - what names pods: when files changed (PodSource).
+// - ipset: always, it announces nothing. So do sources whose counter is not tracked, and what could not be read before.
 // Names of ipsets in rules are those of when the rules were read.
 // A source that is asked and has the version it had (NodeSources) is not interpreted again. If none has changed the
 // state is the very same object. Rules are kept only as what they mean: the tables of thousands of Services are large.
@@ -87,9 +87,8 @@ private:
     Part<std::vector<VirtualServer>> ip_vs_;
     Part<std::vector<IpSet>> ipset_;
     Part<std::vector<LocalAddress>> routes_;
-    Part<CniCache> cni_;
+    Pods pods_;
     bool routes_announced_ = true;  // a change, since they were read
-    std::uint64_t cni_files_time_ = 0;
     NodeStatePtr state_;
 };
 
@@ -97,7 +96,7 @@ private:
 // that time, and keeps nothing of it open.
 class NetnsVisitor {
 public:
-    // host_root: see cni_results_of().
+    // host_root: see node_root_of().
     NetnsVisitor(std::uint32_t inode, std::filesystem::path host_root, ChangeCounters counters)
         : inode_(inode), host_root_(std::move(host_root)), counters_(std::move(counters)) {}
 
@@ -116,7 +115,7 @@ private:
 };
 
 struct ReaderOptions {
-    std::string cni_results{default_cni_results};
+    PodFolders pods = PodFolders::below("/");
     // Change counters as of now; read before and after the dump. Default: all zero.
     std::function<hptrace_changes()> changes;
 };

@@ -80,14 +80,6 @@ ReadIfNew<std::vector<T>> if_new(Result<std::vector<T>> read, std::optional<std:
     return Versioned{print.value(), *std::move(read)};
 }
 
-ReadIfNew<CniCache> read_cni_cache_if_new(const std::filesystem::path& folder, std::optional<std::uint64_t> known) {
-    const auto version = cni_cache_version(folder);
-    if (version == known) {
-        return std::nullopt;
-    }
-    return Versioned{version, read_cni_cache(folder)};
-}
-
 std::function<bool()> watch_addresses() {
     auto opened = AddressWatch::open();
     if (!opened) {
@@ -97,7 +89,8 @@ std::function<bool()> watch_addresses() {
     return [watch] { return watch->changed(); };
 }
 
-NodeSources all_sources(const std::filesystem::path& cni_results, std::function<bool()> routes_changed) {
+NodeSources all_sources(PodFolders folders, PodSource::Watching watching, std::function<bool()> routes_changed) {
+    const auto pods = std::make_shared<PodSource>(std::move(folders), watching);
     using Known = std::optional<std::uint64_t>;
     return {
         .legacy_ipv4 = [](Known known) { return read_legacy_tables_if_new(Family::ipv4, known); },
@@ -106,39 +99,39 @@ NodeSources all_sources(const std::filesystem::path& cni_results, std::function<
         .ip_vs = [](Known known) { return if_new(read_virtual_servers(), known); },
         .ipset = [](Known known) { return if_new(read_ipsets(kube_set_prefix), known); },
         .routes = [](Known known) { return if_new(read_local_addresses(), known); },
-        .cni = [cni_results](Known known) { return read_cni_cache_if_new(cni_results, known); },
         .routes_changed = std::move(routes_changed),
-        .cni_files_time = [cni_results] { return cni_folder_time(cni_results); },
+        .pods = [pods] { return pods->news(); },
+        .pods_announced = [pods] { return pods->announced(); },
     };
 }  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks): the functions own what they hold
 
 }  // namespace
 
-NodeSources native_sources(const std::filesystem::path& cni_results) {
-    return all_sources(cni_results, watch_addresses());
+NodeSources native_sources(PodFolders pods) {
+    return all_sources(std::move(pods), PodSource::Watching::yes, watch_addresses());
 }
 
-NodeSources visited_sources(const std::filesystem::path& cni_results) {
-    return all_sources(cni_results, [] { return true; });
+NodeSources visited_sources(PodFolders pods) {
+    return all_sources(std::move(pods), PodSource::Watching::no, [] { return true; });
 }
 
-std::filesystem::path cni_results_of(std::optional<pid_t> pid, const std::filesystem::path& host_root) {
+std::filesystem::path node_root_of(std::optional<pid_t> pid, const std::filesystem::path& host_root) {
     if (pid) {
-        auto own = std::filesystem::path(fmt::format("/proc/{}/root{}", *pid, default_cni_results));
+        auto own = std::filesystem::path(fmt::format("/proc/{}/root", *pid));
         std::error_code error;
-        if (std::filesystem::is_directory(own, error)) {
+        if (std::filesystem::is_directory(PodFolders::below(own).cni_results, error)) {
             return own;
         }
     }
-    return host_root / default_cni_results.substr(1);
+    return host_root;
 }
 
 std::filesystem::path detect_host_root() {
-    constexpr std::string_view debug_root = "/host";
-    const auto cni = std::filesystem::path(default_cni_results).parent_path().relative_path();
-    std::error_code error;
-    const bool own = std::filesystem::is_directory("/" / cni, error);
-    return !own && std::filesystem::is_directory(debug_root / cni, error) ? debug_root : "/";
+    const auto has_cni = [](const std::filesystem::path& root) {
+        std::error_code error;
+        return std::filesystem::is_directory(PodFolders::below(root).cni_results.parent_path(), error);
+    };
+    return !has_cni("/") && has_cni("/host") ? "/host" : "/";
 }
 
 }  // namespace hptrace

@@ -7,13 +7,12 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
-#include <string_view>
 #include <vector>
 
-#include "state/cni_cache.hpp"
 #include "state/ipset.hpp"
 #include "state/ipvs.hpp"
 #include "state/node_state.hpp"
+#include "state/pod_source.hpp"
 #include "state/ruleset.hpp"
 #include "state/versioned.hpp"
 
@@ -25,29 +24,27 @@ struct NodeSources {
     template <class T>
     using Reader = std::function<ReadIfNew<T>(std::optional<std::uint64_t> known)>;
 
-    Reader<std::vector<RuleTable>> legacy_ipv4;     // fingerprint of the tables: nothing cheaper tells
-    Reader<std::vector<RuleTable>> legacy_ipv6;     // the same
-    Reader<std::vector<RuleTable>> nf_tables;       // generation
-    Reader<std::vector<VirtualServer>> ip_vs;       // fingerprint
-    Reader<std::vector<IpSet>> ipset;               // fingerprint
-    Reader<std::vector<LocalAddress>> routes;       // fingerprint
-    Reader<CniCache> cni;                           // names, sizes and times of the files
-    std::function<bool()> routes_changed;           // announced since the last call; without announcements always true
-    std::function<std::uint64_t()> cni_files_time;  // differs when a file came or went: cheap enough to ask at any time
+    Reader<std::vector<RuleTable>> legacy_ipv4;  // fingerprint of the tables: nothing cheaper tells
+    Reader<std::vector<RuleTable>> legacy_ipv6;  // the same
+    Reader<std::vector<RuleTable>> nf_tables;    // generation
+    Reader<std::vector<VirtualServer>> ip_vs;    // fingerprint
+    Reader<std::vector<IpSet>> ipset;            // fingerprint
+    Reader<std::vector<LocalAddress>> routes;    // fingerprint
+    std::function<bool()> routes_changed;        // announced since the last call; without announcements always true
+    std::function<std::optional<Pods>()> pods;   // PodSource::news
+    std::function<bool()> pods_announced;        // PodSource::announced
 };
 
-// The node's own. The network namespace of the calling thread is listened to from now on; the functions must be called
-// by a thread that is in it. Nothing is asked of a subsystem that is not present.
-NodeSources native_sources(const std::filesystem::path& cni_results);
-// The same for a namespace that is entered for each reading and left again. Nothing of it is listened to or kept open:
-// a socket would keep it alive.
-NodeSources visited_sources(const std::filesystem::path& cni_results);
+// The node's own. The network namespace of the calling thread and the folders are listened to from now on; the
+// functions must be called by a thread that is in it. Nothing is asked of a subsystem that is not present.
+NodeSources native_sources(PodFolders pods);
+// The same for a namespace that is entered for each reading and left again, or read only once. Nothing of it is
+// listened to or kept open: a socket would keep it alive.
+NodeSources visited_sources(PodFolders pods);
 
-// Where libcni keeps its cache.
-constexpr std::string_view default_cni_results = "/var/lib/cni/results";
-// The same on the node that a process belongs to: in the process's own root, if there is such a folder (kind's nodes
-// are containers), else below `host_root`, where this process sees the root of its node.
-std::filesystem::path cni_results_of(std::optional<pid_t> pid, const std::filesystem::path& host_root);
+// The root of the node that a process belongs to: the process's own, if libcni keeps its cache there (kind's nodes are
+// containers), else `host_root`, where this process sees the root of its node.
+std::filesystem::path node_root_of(std::optional<pid_t> pid, const std::filesystem::path& host_root);
 // Where this process sees the root of its node: "/host" in a container that has the node's CNI folder there and none of
 // its own (kubectl debug node/...), else "/".
 std::filesystem::path detect_host_root();

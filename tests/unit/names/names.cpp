@@ -60,6 +60,19 @@ TEST_CASE("the CNI cache names pods first, the API what that leaves open") {
     CHECK_FALSE(finding.rule_pod);
 }
 
+TEST_CASE("a pod whose container is not known is named at its address, not as the owner of a rule") {
+    auto state = ipvs_node(Backend::iptables_nft);
+    for (auto& sandbox : state.sandboxes) {
+        sandbox.container_id.clear();
+    }
+    state.sandboxes_complete = false;
+    const auto finding = hijack(state, nullptr);
+    CHECK(finding.client_pod == Pod{"default", "app-1"});
+    CHECK(finding.rewritten_pod == Pod{"default", "mysql-b-0"});
+    CHECK_FALSE(finding.rule_stale);
+    CHECK_FALSE(finding.rule_pod);
+}
+
 TEST_CASE("a leaked rule belongs to nobody, whoever has the address now") {
     const auto names = cluster();
     auto state = ipvs_node(Backend::iptables_nft);

@@ -201,14 +201,3 @@ TEST_CASE("a cache that would read differently has another version", "[cni_cache
     std::filesystem::rename(path, folder.path() / ("cbr1-" + id_a + "-eth0"));
     CHECK(changed());
 }
-
-TEST_CASE("the folder's time tells that files came or went", "[cni_cache]") {
-    CHECK(cni_folder_time("/no/such/folder") == 0);
-    const TemporaryFolder folder;
-    std::filesystem::last_write_time(folder.path(),
-                                     std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
-    const auto before = cni_folder_time(folder.path());
-    CHECK(before != 0);
-    folder.write("cbr0-" + id_a + "-eth0", "{}");
-    CHECK(cni_folder_time(folder.path()) > before);
-}

@@ -33,11 +33,11 @@ public:
     std::vector<VirtualServer> ip_vs;
     std::vector<IpSet> ipset;
     std::vector<LocalAddress> routes;
-    CniCache cni;
+    Pods pods;
     std::map<std::string, std::uint64_t> version;
     std::map<std::string, Error> error;
     bool routes_changed = false;
-    std::uint64_t cni_files_time = 0;
+    bool pods_changed = false;
 
     hptrace_changes changes{};
     std::uint32_t tracked = 7;
@@ -50,9 +50,11 @@ public:
                  .ip_vs = from("ip_vs", ip_vs),
                  .ipset = from("ipset", ipset),
                  .routes = from("routes", routes),
-                 .cni = from("cni", cni),
                  .routes_changed = [this] { return std::exchange(routes_changed, false); },
-                 .cni_files_time = [this] { return cni_files_time; }},
+                 .pods = [this]() -> std::optional<Pods> {
+                     return std::exchange(pods_changed, false) ? std::optional(pods) : std::nullopt;
+                 },
+                 .pods_announced = [this] { return pods_changed; }},
                 {.now = [this] { return changes; }, .tracked = [this] { return tracked; }}};
     }  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks): the reader owns its functions
 
@@ -93,7 +95,7 @@ private:
 
 using Counts = CountedSources::Counts;
 // What announces nothing is asked every time.
-const Counts silent{{"ipset", 1}, {"cni", 1}};
+const Counts silent{{"ipset", 1}};
 
 Counts silent_and(Counts more) {
     more.insert(silent.begin(), silent.end());
@@ -112,7 +114,7 @@ TEST_CASE("everything is read once, and nothing again while nothing changes", "[
     node.ip_vs = {server("10.96.0.10:3306", "10.224.0.224:3306")};
     auto reader = node.reader();
     const auto first = reader.read();
-    CHECK(node.read().size() == 7);
+    CHECK(node.read().size() == 6);
     REQUIRE(first.state->services.size() == 1);
     CHECK(first.consistent());
     CHECK(first.watched);
@@ -197,10 +199,15 @@ TEST_CASE("addresses are read when a change was announced", "[node_reader]") {
     CHECK(second.state->find_local(parse_address("10.96.0.10").value()) != nullptr);
     CHECK_FALSE(reader.announced());
 
-    node.cni_files_time = 1;
+    node.pods_changed = true;
+    node.pods.sandboxes.emplace_back().container_id = "aaa";
+    node.pods.sources = {{"kubelet", {.state = SourceState::used, .why = {}}}};
     CHECK(reader.announced());
-    reader.read();
+    const auto third = reader.read();
+    CHECK(third.state->find_sandbox("aaa") != nullptr);
+    CHECK(third.state->sources.at("kubelet").state == SourceState::used);
     CHECK_FALSE(reader.announced());
+    CHECK(reader.read().state == third.state);
 }
 
 TEST_CASE("sets that exist announce nothing: the state is not watched, and they are compared", "[node_reader]") {
@@ -321,7 +328,13 @@ NodeSources counting(NodeSources sources, Counts& asked) {
     count(sources.ip_vs, "ip_vs");
     count(sources.ipset, "ipset");
     count(sources.routes, "routes");
-    count(sources.cni, "cni");
+    sources.pods = [&asked, inner = std::move(sources.pods)] {
+        auto pods = inner();
+        if (pods) {
+            ++asked["pods"];
+        }
+        return pods;
+    };
     return sources;
 }
 
@@ -340,10 +353,12 @@ TEST_CASE("a real node: only what changed is read again", "[node_reader]") {
         run("ip link set lo up");
         run("iptables-legacy -w -t nat -A PREROUTING -p tcp --dport 1 -j ACCEPT");
         run("iptables-nft -w -t nat -A PREROUTING -p tcp --dport 2 -j ACCEPT");
-        const TemporaryFolder cni;
+        const TemporaryFolder root;
+        const auto cni = PodFolders::below(root.path()).cni_results;
+        std::filesystem::create_directories(cni);
         Counts read;
         hptrace_changes changes{};
-        NodeReader reader(counting(native_sources(cni.path()), read),
+        NodeReader reader(counting(native_sources(PodFolders::below(root.path())), read),
                           {.now = [&] { return changes; }, .tracked = [] { return 7U; }});
         NodeStatePtr last;
         std::vector<Step> seen;
@@ -379,7 +394,7 @@ TEST_CASE("a real node: only what changed is read again", "[node_reader]") {
         step("a set");
         run("ipset add KUBE-CLUSTER-IP 10.96.0.10,tcp:3306");
         step("a member");
-        std::ofstream(cni.path() / ("cbr0-" + std::string(64, 'a') + "-eth0"))
+        std::ofstream(cni / ("cbr0-" + std::string(64, 'a') + "-eth0"))
             << R"({"cniVersion":"1.0.0","ips":[{"address":"10.224.0.9/24"}]})";
         step("a sandbox");
         run("nft flush ruleset");
@@ -394,7 +409,7 @@ TEST_CASE("a real node: only what changed is read again", "[node_reader]") {
           {"ip_vs", 1},
           {"ipset", 1},
           {"routes", 1},
-          {"cni", 1}}},
+          {"pods", 1}}},
         {"nothing", {}},
         {"an nft rule", {{"nf_tables", 1}}},
         {"a legacy rule", {{"legacy_ipv4", 1}}},
@@ -405,7 +420,7 @@ TEST_CASE("a real node: only what changed is read again", "[node_reader]") {
         {"a route", {}},
         {"a set", {{"ipset", 1}}},
         {"a member", {{"ipset", 1}}},
-        {"a sandbox", {{"cni", 1}}},
+        {"a sandbox", {{"pods", 1}}},
         {"no nft rules", {{"nf_tables", 1}}},
     };
     REQUIRE(steps.size() == wanted.size());
@@ -430,8 +445,10 @@ TEST_CASE("a real node: only what changed is read again", "[node_reader]") {
 TEST_CASE("what announces itself is noticed without reading", "[node_reader]") {
     const auto noticed = in_fresh_netns([] {
         run("ip link set lo up");
-        const TemporaryFolder cni;
-        NodeReader reader(native_sources(cni.path()), {.now = {}});
+        const TemporaryFolder root;
+        const auto cni = PodFolders::below(root.path()).cni_results;
+        std::filesystem::create_directories(cni);
+        NodeReader reader(native_sources(PodFolders::below(root.path())), {.now = {}});
         std::vector<bool> seen;
         reader.read();
         seen.push_back(reader.announced());
@@ -439,9 +456,7 @@ TEST_CASE("what announces itself is noticed without reading", "[node_reader]") {
         seen.push_back(reader.announced());
         reader.read();
         seen.push_back(reader.announced());
-        std::ofstream(cni.path() / "file") << "{}";
-        std::filesystem::last_write_time(cni.path(), std::filesystem::file_time_type::clock::now() +
-                                                         std::chrono::seconds(5));  // the clock of files is coarse
+        std::ofstream(cni / "file") << "{}";
         seen.push_back(reader.announced());
         reader.read();
         seen.push_back(reader.announced());

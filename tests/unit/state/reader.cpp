@@ -52,7 +52,7 @@ struct BeforeAndAfter {
 BeforeAndAfter read_everything() {
     BeforeAndAfter seen;
     seen.before = shown_by_the_node();
-    seen.state = read_node_state({.cni_results = "/no/such/folder", .changes = {}}).state;
+    seen.state = read_node_state({.pods = PodFolders::below("/no/such/folder"), .changes = {}}).state;
     const auto existing = read_existing_connections();
     seen.connections_read = existing.has_value();
     seen.after = shown_by_the_node();
@@ -103,7 +103,7 @@ TEST_CASE("the state names its node and namespace", "[reader]") {
     std::array<char, 256> name{};
     REQUIRE(::gethostname(name.data(), name.size()) == 0);
     const auto [read, netns] = in_fresh_netns([] {
-        return std::pair{read_node_state({.cni_results = "/no/such/folder", .changes = {}}),
+        return std::pair{read_node_state({.pods = PodFolders::below("/no/such/folder"), .changes = {}}),
                          current_netns_inode().value()};
     });
     CHECK(read.state->node == name.data());
@@ -115,8 +115,9 @@ TEST_CASE("the state names its node and namespace", "[reader]") {
 
 TEST_CASE("a state read during a change is read again, and said to be inconsistent if that goes on", "[reader]") {
     const auto read_with = [](std::function<hptrace_changes()> changes) {
-        return in_fresh_netns(
-            [&] { return read_node_state({.cni_results = "/no/such/folder", .changes = std::move(changes)}); });
+        return in_fresh_netns([&] {
+            return read_node_state({.pods = PodFolders::below("/no/such/folder"), .changes = std::move(changes)});
+        });
     };
     // The first read of a process looks for what is built into the kernel: that takes too long to try again.
     CHECK(read_with({}).consistent());
@@ -163,10 +164,11 @@ TEST_CASE("another namespace is visited for each reading, and may go away") {
 }
 
 TEST_CASE("a node that is a process has its own CNI cache") {
-    CHECK(cni_results_of({}, "/") == default_cni_results);
-    CHECK(cni_results_of({}, "/host") == "/host/var/lib/cni/results");
-    CHECK(cni_results_of({}, "/host/") == "/host/var/lib/cni/results");
-    CHECK(cni_results_of(4194305, "/") == default_cni_results);  // no such process
-    const bool here = std::filesystem::is_directory(default_cni_results);
-    CHECK(cni_results_of(::getpid(), "/").native().starts_with("/proc/") == here);
+    CHECK(node_root_of({}, "/") == "/");
+    CHECK(node_root_of({}, "/host") == "/host");
+    CHECK(node_root_of(4194305, "/") == "/");  // no such process
+    const bool here = std::filesystem::is_directory("/var/lib/cni/results");
+    CHECK(node_root_of(::getpid(), "/").native().starts_with("/proc/") == here);
+    CHECK(PodFolders::below("/").cni_results == "/var/lib/cni/results");
+    CHECK(PodFolders::below("/host/").cni_results == "/host/var/lib/cni/results");
 }
