@@ -14,8 +14,8 @@ namespace hptrace {
 namespace {
 
 // Files that come, go, are written or get other rights, and the end of the folder itself.
-constexpr std::uint32_t changes = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_ATTRIB |
-                                  IN_DELETE_SELF | IN_MOVE_SELF;
+constexpr std::uint32_t changes =
+    IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF;
 
 }  // namespace
 

@@ -387,7 +387,7 @@ TEST_CASE("a rule is stale when its sandbox is gone or its address is another's"
     state.sandboxes_complete = false;
     CHECK(stale(state));
     state.sandboxes.clear();
-    CHECK_FALSE(stale(state));  // not known
+    CHECK_FALSE(stale(state));                                                // not known
     state.sandboxes = {sandbox("", "default", "mysql-b-0", "10.224.0.222")};  // by kubelet: it may be the rule's own
     CHECK_FALSE(stale(state));
     state.sandboxes.clear();
