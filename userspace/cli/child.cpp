@@ -1,16 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "cli/child.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
+#include <filesystem>
+#include <system_error>
 
 namespace hptrace {
 
-Result<Child> Child::start(const std::vector<std::string>& command) {
+std::vector<int> open_descriptors() {
+    std::vector<int> open;
+    std::error_code error;
+    auto entry = std::filesystem::directory_iterator("/proc/self/fd", error);
+    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+        open.push_back(std::stoi(entry->path().filename().string()));
+    }
+    // The folder's own was among them and is closed by now.
+    std::erase_if(open, [](int fd) { return ::fcntl(fd, F_GETFD) < 0; });
+    std::ranges::sort(open);
+    return open;
+}
+
+Result<Child> Child::start(const std::vector<std::string>& command, const std::vector<int>& inherited) {
     std::vector<char*> arguments;
     arguments.reserve(command.size() + 1);
     for (const auto& argument : command) {
@@ -30,7 +47,11 @@ Result<Child> Child::start(const std::vector<std::string>& command) {
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);  // libraries open some without O_CLOEXEC
+    for (const int fd : open_descriptors()) {
+        if (!std::ranges::binary_search(inherited, fd)) {
+            posix_spawn_file_actions_addclose(&actions, fd);
+        }
+    }
     pid_t pid = 0;
     const int error = posix_spawnp(&pid, command.front().c_str(), &actions, &attributes, arguments.data(), environ);
     posix_spawn_file_actions_destroy(&actions);

@@ -11,12 +11,15 @@
 
 namespace hptrace {
 
-// The COMMAND of `hptrace -- COMMAND ...`, with the signal mask and dispositions of an ordinary process and, of all
-// descriptors, standard input, output and error.
+// Descriptors of this process, in order: all that are open, whoever opened them.
+std::vector<int> open_descriptors();
+
+// The COMMAND of `hptrace -- COMMAND ...`, with the signal mask and dispositions of an ordinary process.
 class Child {
 public:
-    // Searches PATH. Fails if it cannot be executed.
-    static Result<Child> start(const std::vector<std::string>& command);
+    // Searches PATH. Fails if it cannot be executed. inherited: open_descriptors() when hptrace itself was started, for
+    // the command has these and no others: libraries open some without O_CLOEXEC.
+    static Result<Child> start(const std::vector<std::string>& command, const std::vector<int>& inherited);
 
     // "exited with status 0", "was killed by signal 9" once it has ended; nothing while it runs.
     std::optional<std::string> ended();

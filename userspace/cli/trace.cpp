@@ -52,13 +52,14 @@ class Trace {
 public:
     // capture: null for --existing. netns: where --netns took hptrace. kube: null without --kubeconfig.
     Trace(const TraceOptions& options, Filter filter, Capture* capture, Signals signals,
-          std::optional<NetnsGuard> netns, const MetricsServer* metrics, KubeNames* kube)
+          std::optional<NetnsGuard> netns, const MetricsServer* metrics, KubeNames* kube, std::vector<int> inherited)
         : options_(options),
           filter_(std::move(filter)),
           capture_(capture),
           signals_(std::move(signals)),
           netns_(std::move(netns)),
           kube_(kube),
+          inherited_(std::move(inherited)),
           namespaces_(
               netns_pid(options.netns), options.host_root,
               {.now = [capture] { return capture != nullptr ? capture->changes() : hptrace_changes{}; },
@@ -315,7 +316,7 @@ private:
     bool start_command() {
         const bool moved = netns_.has_value();
         netns_.reset();
-        auto child = Child::start(options_.command);
+        auto child = Child::start(options_.command, inherited_);
         if (!child) {
             error_ = child.error();
             return false;
@@ -433,9 +434,10 @@ private:
     Signals signals_;
     std::optional<NetnsGuard> netns_;
     KubeNames* kube_;
-    std::uint64_t reads_ = 0;    // of the state
-    std::uint64_t read_ns_ = 0;  // when the last one ended
-    bool incomplete_ = false;    // some of what decides was not read or not traced
+    std::vector<int> inherited_;  // descriptors, for the command
+    std::uint64_t reads_ = 0;     // of the state
+    std::uint64_t read_ns_ = 0;   // when the last one ended
+    bool incomplete_ = false;     // some of what decides was not read or not traced
     TracedNamespaces namespaces_;
     const LiveJudge::Sink show_ = [this](const Finding& finding) { show(finding); };
     NodeStatePtr state_;  // as it was in the beginning
@@ -460,6 +462,7 @@ private:
 }  // namespace
 
 int run_trace(const TraceOptions& options) {
+    auto inherited = open_descriptors();
     auto signals = Signals::start();
     if (!signals) {
         return fail(signals.error());
@@ -505,7 +508,7 @@ int run_trace(const TraceOptions& options) {
         capture = std::move(*started);
     }
     return Trace(options, std::move(filter), capture ? &*capture : nullptr, std::move(*signals), std::move(netns),
-                 metrics ? &*metrics : nullptr, kube->get())
+                 metrics ? &*metrics : nullptr, kube->get(), std::move(inherited))
         .run();
 }
 

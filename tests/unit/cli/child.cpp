@@ -2,6 +2,7 @@
 #include "cli/child.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 
 #include <catch2/catch_test_macros.hpp>
@@ -15,10 +16,10 @@ using namespace hptrace;
 namespace {
 
 // Waits for SIGCHLD as the trace does.
-std::string outcome(const std::vector<std::string>& command) {
+std::string outcome(const std::vector<std::string>& command, const std::vector<int>& inherited = open_descriptors()) {
     auto signals = Signals::start();
     REQUIRE(signals);
-    auto child = Child::start(command);
+    auto child = Child::start(command, inherited);
     REQUIRE(child);
     for (;;) {
         if (const auto how = child->ended()) {
@@ -45,17 +46,20 @@ TEST_CASE("a command has the signals of an ordinary process") {
     CHECK(outcome({"sh", "-c", "kill -PIPE $$; exit 1"}) == "was killed by signal 13");
 }
 
-TEST_CASE("a command has standard input, output and error, and nothing else that is open") {
-    const Fd open(::open("/dev/null", O_RDONLY));  // NOLINT(android-cloexec-open): that is what is tested
-    REQUIRE(open);
-    // The pattern opens the folder, and has closed it when its results are looked at.
-    CHECK(outcome({"sh", "-c",
-                   "for file in /proc/self/fd/*; do [ ! -e $file ] || echo ${file##*/}; done |"
-                   " { read a; read b; read c; read d; [ \"$a $b $c $d\" = '0 1 2 ' ]; }"}) == "exited with status 0");
+TEST_CASE("a command has the descriptors that hptrace was started with, and no others") {
+    const Fd given(::open("/dev/null", O_RDONLY));  // NOLINT(android-cloexec-open): that is what is tested
+    const auto inherited = open_descriptors();
+    const Fd opened(::open("/dev/null", O_RDONLY));  // NOLINT(android-cloexec-open)
+    REQUIRE(given);
+    REQUIRE(opened);
+    const auto has = [](const Fd& fd) { return fmt::format("[ -e /proc/self/fd/{} ]", fd.get()); };
+    CHECK(outcome({"sh", "-c", has(given)}, inherited) == "exited with status 0");
+    CHECK(outcome({"sh", "-c", has(opened)}, inherited) == "exited with status 1");
+    CHECK(outcome({"sh", "-c", has(opened)}) == "exited with status 0");  // else this proves nothing
 }
 
 TEST_CASE("what cannot be run is an error") {
-    const auto child = Child::start({"/nonexistent/command"});
+    const auto child = Child::start({"/nonexistent/command"}, {0, 1, 2});
     REQUIRE_FALSE(child);
     CHECK(child.error().code == ENOENT);
     CHECK(describe(child.error()).find("/nonexistent/command") != std::string::npos);
