@@ -11,6 +11,10 @@ function(static_library name folder)
   target_compile_options(${name} PRIVATE -w -ffunction-sections -fdata-sections)
 endfunction()
 
+# Debian's headers could do without a library, but compile half of it into every file.
+static_library(fmt ${sources}/fmt/src format.cc)
+set(HPTRACE_FMT fmt)
+
 # nf_conntrack's messages are only parsed: what would need libnfnetlink, which nobody has as a static library, is not
 # linked (--gc-sections).
 set(folder ${sources}/libnetfilter_conntrack)
