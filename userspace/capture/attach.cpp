@@ -147,8 +147,10 @@ bool is_present(const Probe& probe, const Functions& functions) {
            ::access(("/sys/module/" + probe.subsystem).c_str(), F_OK) == 0;
 }
 
-bool has_btf(const std::string& module) {
-    return ::access(("/sys/kernel/btf/" + module).c_str(), F_OK) == 0;
+// Of what is built in the kernel's own BTF tells, which is there (find_obstacle()).
+bool has_btf(const Probe& probe, const Functions& functions) {
+    return is_built_in(probe.function, functions) ||
+           ::access(("/sys/kernel/btf/" + probe.subsystem).c_str(), F_OK) == 0;
 }
 
 }  // namespace
@@ -212,7 +214,7 @@ private:
             }
             if (const auto* missing = missing_function(*variant)) {
                 refuse(attempt, mode, {fmt::format("the kernel has no function {}", *missing), 0, {}});
-            } else if (mode == ProbeMode::fixed && has_btf(attempt.probe->subsystem)) {
+            } else if (mode == ProbeMode::fixed && has_btf(*attempt.probe, functions_)) {
                 continue;  // what CO-RE finds in it, but cannot use, is not where it used to be
             } else if (!follows_decision(*attempt.probe) || decides(wanted)) {
                 wanted.push_back(&attempt);

@@ -47,6 +47,11 @@ Functions find_functions(std::istream& kallsyms, const std::vector<std::string_v
     return found;
 }
 
+bool is_built_in(std::string_view function, const Functions& functions) {
+    const auto found = functions.find(function);
+    return found != functions.end() && found->second.empty();
+}
+
 // Lines are "NAME SIZE REFERENCES USERS STATE ADDRESS".
 std::string symbol_layout(std::istream& modules) {
     std::string layout;

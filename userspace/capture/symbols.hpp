@@ -18,6 +18,9 @@ using Functions = std::map<std::string, std::string, std::less<>>;  // name -> m
 // `kallsyms`: text of /proc/kallsyms.
 Functions find_functions(std::istream& kallsyms, const std::vector<std::string_view>& names);
 
+// The kernel has the function, and in itself, not in a module.
+bool is_built_in(std::string_view function, const Functions& functions);
+
 // What of the text of /proc/modules decides which lines /proc/kallsyms has: name, size and state of each module, in
 // order. The size shrinks when a module's initialisation is over, and its symbols become fewer (do_init_module).
 std::string symbol_layout(std::istream& modules);

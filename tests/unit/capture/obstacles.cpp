@@ -30,6 +30,9 @@ TEST_CASE("only functions under exactly their name are there, with their module"
     REQUIRE(found.size() == 2);
     CHECK(found.at("nf_nat_setup_info").empty());
     CHECK(found.at("nf_tables_commit") == "nf_tables");
+    CHECK(is_built_in("nf_nat_setup_info", found));
+    CHECK_FALSE(is_built_in("nf_tables_commit", found));
+    CHECK_FALSE(is_built_in("ip_vs_flush", found));
 }
 
 TEST_CASE("a module that comes, goes or ends its initialisation changes the symbols, its users do not") {
