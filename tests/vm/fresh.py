@@ -3,6 +3,8 @@
 """hptrace on a machine that was just booted: it changes nothing, misses what is absent, refuses clearly, leaves nothing.
 
 The steps build on each other, from nothing loaded to everything in use, so they run in this order and once per boot.
+A kernel without modules (scripts/kernels: built-in-6.12) has everything from the start: the steps with something absent are
+left out there, and it must be found that it is built in.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from lib import hptrace  # noqa: E402
 from lib.cluster import MYSQL_A, NODE, Cluster  # noqa: E402
 from lib.footprint import changes_since, footprint, modules, read  # noqa: E402
 from lib.incident import MYSQL, OTHER, ROWS, Incident  # noqa: E402
-from lib.kernel import probe_modes  # noqa: E402
+from lib.kernel import has_modules, probe_modes  # noqa: E402
 from lib.kubeproxy import KubeProxy  # noqa: E402
 from lib.netns import Namespace, private_mounts  # noqa: E402
 from lib.portmap import Pod, Portmap  # noqa: E402
@@ -148,6 +150,42 @@ class Fresh:
         if module in modules():
             problems.append(f"{module} was loaded")
         self.verdict("absent", module, program, problems)
+
+    # --- built in -------------------------------------------------------------------------------------------------
+
+    def is_built_in(self):
+        """modprobe succeeds without modules only for what is built in."""
+        problems = [f"{name} is not built in" for name in WATCHED_MODULES
+                    if subprocess.run(["modprobe", name], check=False, capture_output=True).returncode]
+        problems += [f"{name} has a folder in /sys/module: this kernel proves nothing" for name in ("nf_nat", "nf_tables")
+                     if os.path.exists(f"/sys/module/{name}")]
+        self.report.check(["built in", "all that is traced and read", ""], problems)
+        self.report.note("this kernel has no modules: left out is what needs one to be absent")
+
+    def without_lists(self, cluster):
+        """Many nodes have no modules.builtin of their kernel, nor has a container: /proc/kallsyms tells."""
+        hide = 'mount -t tmpfs none /lib/modules && exec "$0" "$@"'
+        hidden = ("unshare", "-m", "sh", "-c", hide, self.binary)
+        program = hptrace.run(cluster.node, *hidden, "audit", "--json")
+        problems = [f"unread: {record}" for record in program.records("unread")]
+        if not any(record["winner"] == "hostport" for record in program.records("conflict")):
+            problems.append("no conflict")
+        if program.status != 3:
+            problems.append("exit status")
+        self.verdict("built in, not listed", "audit", program, problems)
+
+        program = hptrace.Hptrace(cluster.node, *hidden, "--port", "3306", "--json")
+        problems = [] if program.wait_tracing() else ["did not trace"]
+        clients = [ask_once(cluster.client, "tcp", address, port)[1]
+                   for address, port in ((MYSQL.address[4], 3306), (NODE[4], 3306))]
+        program.status = program.stop()
+        seen = {record["client"]["port"]: record["verdict"] for record in program.records("connection")}
+        if [seen.get(port) for _, port in clients] != ["hijacked", "hostport"]:
+            problems.append(f"verdicts: {seen}")
+        problems += [f"lost: {record}" for record in program.records("lost")]
+        if program.status != 3:
+            problems.append("exit status")
+        self.verdict("built in, not listed", "trace", program, problems)
 
     # --- nothing stays attached ---------------------------------------------------------------------------------
 
@@ -289,15 +327,22 @@ class Fresh:
             self.report.transcript(program.transcript())
 
     def run(self):
-        loaded = [name for name in WATCHED_MODULES if name in modules()]
-        self.report.check(["fresh", "nothing is loaded yet", ""], [f"{name} is loaded" for name in loaded])
-        self.changes_nothing("nothing loaded", self.here)
+        if has_modules():
+            loaded = [name for name in WATCHED_MODULES if name in modules()]
+            self.report.check(["fresh", "nothing is loaded yet", ""], [f"{name} is loaded" for name in loaded])
+            self.changes_nothing("nothing loaded", self.here)
+        else:
+            self.is_built_in()
+            self.changes_nothing("nothing in use", self.here)
         self.refuses()
-        self.absent()
+        if has_modules():
+            self.absent()
         incident = Incident(next(row for row in ROWS if row.name == "other-backend"), "legacy")
         for family in (4, 6):
             ask_once(incident.cluster.client, "tcp", MYSQL.address[family], 3306)
         self.changes_nothing("all in use", incident.cluster.node)
+        if not has_modules():
+            self.without_lists(incident.cluster)
         self.stdout_unusable(incident.cluster.node)
         self.leaves_nothing(incident.cluster.node)
         self.no_btf()

@@ -3,24 +3,30 @@
 
 import time
 
+from lib.kernel import has_modules
+
 
 def modules():
     """Name -> users. The sizes and addresses do not matter, the users do: nothing may be left holding a module."""
-    return {line.split()[0]: line.split()[2] for line in read("/proc/modules").splitlines()}
+    return {line.split()[0]: line.split()[2] for line in read("/proc/modules").splitlines()} if has_modules() else {}
+
+
+def in_use(module):
+    """Asking it loads nothing."""
+    return module in modules() if has_modules() else True
 
 
 def footprint(node):
     """Asks only subsystems that are loaded and tables that exist: asking would load and make them."""
-    loaded = modules()
-    state = {"/proc/modules": loaded}
+    state = {"/proc/modules": modules()}
     with node:
         for file in ("ip_tables_names", "ip6_tables_names", "arp_tables_names"):
             state[file] = read(f"/proc/thread-self/net/{file}")
-    if "nf_tables" in loaded:
+    if in_use("nf_tables"):
         state["nft list ruleset"] = node.run("nft", "list", "ruleset")
-    if "ip_vs" in loaded:
+    if in_use("ip_vs"):
         state["ipvsadm -Sn"] = node.run("ipvsadm", "-Sn")
-    if "ip_set" in loaded:
+    if in_use("ip_set"):
         state["ipset save"] = node.run("ipset", "save")
     for name, file in (("iptables-legacy", "ip_tables_names"), ("ip6tables-legacy", "ip6_tables_names")):
         if "nat" in state[file].split():

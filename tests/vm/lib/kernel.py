@@ -38,6 +38,12 @@ class KernelLog:
         return lines
 
 
+def has_modules():
+    """Can this kernel load modules? One that cannot has all it will ever have from the start."""
+    return os.path.exists("/proc/modules")
+
+
 def probe_modes():
-    """Values of --probe that work here. fexit needs the BTF of modules, which kernels before 5.11 have not. Loads nothing."""
-    return ("fexit", "kprobe") if set(os.listdir("/sys/kernel/btf")) - {"vmlinux"} else ("kprobe",)
+    """Values of --probe that work here. fexit needs the BTF of what it traces: of modules there is none before 5.11, of what
+    is built in always. Loads nothing."""
+    return ("fexit", "kprobe") if set(os.listdir("/sys/kernel/btf")) - {"vmlinux"} or not has_modules() else ("kprobe",)
