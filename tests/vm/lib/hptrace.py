@@ -80,14 +80,14 @@ class Hptrace:
             self._answered.set()
 
 
-def run(namespace, binary, *arguments, limit=90):
+def run(namespace, binary, *arguments, limit=Hptrace.start_limit):
     """Runs hptrace to its end. Returns it with its exit status in `status`."""
     program = Hptrace(namespace, binary, *arguments)
     program.status = program.wait(limit)
     return program
 
 
-def wait_until(condition, limit=60):
+def wait_until(condition, limit=180):
     """Waits so many seconds at most. Returns what the condition was at the end."""
     deadline = time.monotonic() + limit
     while not (met := condition()) and time.monotonic() < deadline:
