@@ -10,6 +10,7 @@
 #include <span>
 #include <utility>
 
+#include "base/presence.hpp"
 #include "capture/obstacles.hpp"
 #include "capture/symbols.hpp"
 #include "change.skel.h"
@@ -143,8 +144,7 @@ bool allowed(ProbeMode mode, ProbeChoice choice) {
 // The subsystem's module is loaded, or it is built in.
 bool is_present(const Probe& probe, const Functions& functions) {
     const auto in_subsystem = [&](const auto& function) { return function.second == probe.subsystem; };
-    return std::ranges::any_of(functions, in_subsystem) || functions.contains(probe.function) ||
-           ::access(("/sys/module/" + probe.subsystem).c_str(), F_OK) == 0;
+    return std::ranges::any_of(functions, in_subsystem) || subsystem_present(probe.subsystem);
 }
 
 // Of what is built in the kernel's own BTF tells, which is there (find_obstacle()).

@@ -16,8 +16,8 @@
 
 #include "base/clock.hpp"
 #include "base/number.hpp"
+#include "base/presence.hpp"
 #include "state/netns.hpp"
-#include "state/presence.hpp"
 #include "state/reader.hpp"
 
 namespace hptrace {

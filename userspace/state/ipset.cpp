@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "state/presence.hpp"
+#include "base/presence.hpp"
 
 namespace hptrace {
 

@@ -11,7 +11,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "state/presence.hpp"
+#include "base/presence.hpp"
 
 namespace hptrace {
 

@@ -18,11 +18,11 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/presence.hpp"
 #include "state/netlink.hpp"
 #include "state/nft_set.hpp"
 #include "state/nftables_rule.hpp"
 #include "state/nftables_set.hpp"
-#include "state/presence.hpp"
 #include "state/ruleset.hpp"
 #include "state/set_names.hpp"
 

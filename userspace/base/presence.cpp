@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "state/presence.hpp"
+#include "base/presence.hpp"
 
 #include <sys/utsname.h>
 
