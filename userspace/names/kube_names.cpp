@@ -11,6 +11,8 @@
 #include <system_error>
 #include <utility>
 
+#include "base/memory.hpp"
+
 namespace hptrace {
 
 namespace {
@@ -72,6 +74,7 @@ void KubeNames::run(const std::stop_token& stop) {
         }
         const auto pause = delay(!listing.names);
         take(std::move(listing));
+        give_back_memory();  // the lists' text and JSON
         std::unique_lock lock(mutex_);
         changed_.wait_for(lock, stop, pause, [] { return false; });
     }

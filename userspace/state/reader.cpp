@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/reader.hpp"
 
-#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <utility>
 
 #include "base/clock.hpp"
+#include "base/memory.hpp"
 #include "state/netns.hpp"
 
 namespace hptrace {
@@ -40,13 +40,6 @@ bool same(const SourceStatus& a, const SourceStatus& b) {
 template <class T>
 SourceStatus status_of(const std::vector<T>& content) {
     return {.state = content.empty() ? SourceState::unused : SourceState::used, .why = {}};
-}
-
-// What was read is much larger than what is kept of it, and the next read of that kind may be hours away.
-void give_back_memory() {
-#ifdef __GLIBC__
-    static_cast<void>(::malloc_trim(0));
-#endif
 }
 
 // Asks the source; `keep` makes what is kept of its content. True: the part is different now.
