@@ -199,6 +199,9 @@ private:
             tell_probes();
         }
         for (const auto& change : *changes) {
+            if (change.loaded) {
+                incomplete_ = !probe_report_.say(*capture_) || incomplete_;
+            }
             if (!change.decides) {
                 continue;
             }
@@ -209,7 +212,6 @@ private:
             outputs_.tell(&Output::gap, Gap{.from_boot_ns = change.from_boot_ns,
                                             .to_boot_ns = change.to_boot_ns,
                                             .why = fmt::format("{} was loaded", change.subsystem)});
-            incomplete_ = !probe_report_.say(*capture_) || incomplete_;
             // What exists is judged by a state from before it was read and one from after that.
             namespaces_.here().history().refresh();
             const auto mechanism = change.subsystem == "ip_vs" ? Mechanism::ip_vs : Mechanism::nf_nat;

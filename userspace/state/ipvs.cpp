@@ -25,25 +25,25 @@ Request genl_request(std::uint16_t family, std::uint8_t command, std::uint8_t ve
     return request;
 }
 
-Result<std::uint16_t> find_ipvs_family(NetlinkSocket& socket) {
-    auto request = genl_request(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, 1, 0);
-    mnl_attr_put_strz(request.header(), CTRL_ATTR_FAMILY_NAME, IPVS_GENL_NAME);
+// Asks for all families: asked for one by name that is not there the kernel loads its module (ctrl_getfamily), and
+// ip_vs can go at any time after it was found present. Nothing: it has.
+Result<std::optional<std::uint16_t>> find_ipvs_family(NetlinkSocket& socket) {
+    auto request = genl_request(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, 1, NLM_F_DUMP);
     std::optional<std::uint16_t> id;
     const auto answered = socket.exchange(request, [&](const Message& message) -> Result<void> {
         const auto attributes = message.attributes<genlmsghdr>();
         if (!attributes) {
             return std::unexpected(attributes.error());
         }
-        id = attributes->number<std::uint16_t>(CTRL_ATTR_FAMILY_ID);
+        if (attributes->text(CTRL_ATTR_FAMILY_NAME) == IPVS_GENL_NAME) {
+            id = attributes->number<std::uint16_t>(CTRL_ATTR_FAMILY_ID);
+        }
         return {};
     });
     if (!answered) {
         return std::unexpected(answered.error());
     }
-    if (!id) {
-        return failure("ip_vs: the kernel did not name its netlink family");
-    }
-    return *id;
+    return id;
 }
 
 Result<Attributes> nested_in(const Message& message, std::uint16_t type) {
@@ -104,7 +104,11 @@ Result<std::vector<VirtualServer>> read_once() {
     if (!family_id) {
         return std::unexpected(family_id.error());
     }
-    auto servers = dump_virtual_servers(*socket, *family_id);
+    const auto& id = *family_id;
+    if (!id) {
+        return std::vector<VirtualServer>{};
+    }
+    auto servers = dump_virtual_servers(*socket, *id);
     if (!servers) {
         return std::unexpected(servers.error());
     }
@@ -112,7 +116,7 @@ Result<std::vector<VirtualServer>> read_once() {
         if (!service_protocol(server)) {
             continue;
         }
-        if (const auto dumped = dump_real_servers(*socket, *family_id, server); !dumped) {
+        if (const auto dumped = dump_real_servers(*socket, *id, server); !dumped) {
             return std::unexpected(dumped.error());
         }
         std::ranges::sort(server.real_servers);

@@ -12,18 +12,13 @@
 #include <string>
 #include <vector>
 
+#include "state/values.hpp"
 #include "temporary_folder.hpp"
 
 using namespace hptrace;
+using namespace hptrace::test;
 
 namespace {
-
-const std::string id_a(64, 'a');
-const std::string id_b(64, 'b');
-
-Address address(std::string_view text) {
-    return parse_address(text).value();
-}
 
 // As libcni writes it for containerd: Go field names in capabilityArgs, arguments in any order.
 std::string containerd_entry(const std::string& id, const std::string& pod, const std::string& ips) {

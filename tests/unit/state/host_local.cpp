@@ -7,18 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "state/values.hpp"
 #include "temporary_folder.hpp"
 
 using namespace hptrace;
+using namespace hptrace::test;
 
 namespace {
-
-const std::string id_a(64, 'a');
-const std::string id_b(64, 'b');
-
-Address address(std::string_view text) {
-    return parse_address(text).value();
-}
 
 // A folder with one network, "cbr0".
 class Networks : public TemporaryFolder {

@@ -8,16 +8,10 @@
 #include <vector>
 
 #include "kubelet_folder.hpp"
+#include "state/values.hpp"
 
 using namespace hptrace;
-
-namespace {
-
-Address address(std::string_view text) {
-    return parse_address(text).value();
-}
-
-}  // namespace
+using namespace hptrace::test;
 
 TEST_CASE("a pod's hosts file has its addresses", "[kubelet_pods]") {
     CHECK(parse_etc_hosts(etc_hosts("10.244.1.7\tmysql-b-0\n")) == std::vector{address("10.244.1.7")});

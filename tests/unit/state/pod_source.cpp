@@ -11,15 +11,15 @@
 
 #include "base/fd.hpp"
 #include "kubelet_folder.hpp"
+#include "state/values.hpp"
 
 using namespace hptrace;
+using namespace hptrace::test;
 namespace fs = std::filesystem;
 
 namespace {
 
 using Watching = PodSource::Watching;
-
-const std::string id_a(64, 'a');
 
 // The root of a node, without anything at first.
 class Root {

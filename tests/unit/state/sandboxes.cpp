@@ -6,13 +6,12 @@
 #include <utility>
 #include <vector>
 
+#include "state/values.hpp"
+
 using namespace hptrace;
+using namespace hptrace::test;
 
 namespace {
-
-Address address(std::string_view text) {
-    return parse_address(text).value();
-}
 
 Sandbox cached(const std::string& id, const std::string& pod, const char* ip, std::int64_t since) {
     return {.container_id = id,
