@@ -273,11 +273,8 @@ class DecisionsTest:
         """It begins with the original destination, as a null binding does."""
         connection = Connection(self.cluster.mysql_b, "udp", RANGE[0], 3306).connect()
         connection.send()
-        entry = ""
-        deadline = time.monotonic() + TIMEOUT
-        while not entry and time.monotonic() < deadline:
-            entry = self.node.run("conntrack", "-L", "-p", "udp", "-s", connection.local[0], "--sport",
-                                  str(connection.port))
+        entry = hptrace.wait_until(lambda: self.node.run("conntrack", "-L", "-p", "udp", "-s", connection.local[0],
+                                                         "--sport", str(connection.port)))
         target = re.findall(r"src=(\S+)", entry)[1]
         self.answered("a range of addresses", str(target != RANGE[0]), "True")  # else it proves nothing
         self.expect(connection.expected("a range of addresses", (target, 3306)))

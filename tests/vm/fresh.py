@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -122,10 +121,8 @@ class Fresh:
     @staticmethod
     def unload(*names):
         """The kernel takes a network namespace down some time after its last user; until then modules are in use."""
-        deadline = time.monotonic() + 60
         command = ["modprobe", "-r", *names]
-        while subprocess.run(command, check=False, capture_output=True).returncode and time.monotonic() < deadline:
-            time.sleep(0.5)
+        hptrace.wait_until(lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0)
         left = [name for name in names if name in modules()]
         if left:
             raise RuntimeError(f"{' and '.join(left)} cannot be unloaded: in use")
@@ -199,9 +196,8 @@ class Fresh:
                 if not problems and self.attached() == before:
                     problems.append("attached nothing that bpftool shows: this check proves nothing")
                 program.status = program.stop(number)
-                deadline = time.monotonic() + 30  # the kernel frees programs and links later (RCU)
-                while (after := self.attached()) != before and time.monotonic() < deadline:
-                    time.sleep(0.2)
+                hptrace.wait_until(lambda: self.attached() == before)  # the kernel frees programs and links later (RCU)
+                after = self.attached()
                 problems += [f"left behind: {name} {after[name]}" for name in after if after[name] != before[name]]
                 self.verdict("leaves nothing", f"{probe} {signal_name}", program, problems)
 

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -90,10 +89,7 @@ class Gone:
     def delete(self):
         """True if it is gone for good."""
         self._namespace.delete()
-        deadline = time.monotonic() + 60
-        while os.path.exists(f"/sys/class/net/{self._cable}") and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return not os.path.exists(f"/sys/class/net/{self._cable}")
+        return hptrace.wait_until(lambda: not os.path.exists(f"/sys/class/net/{self._cable}"))
 
 
 class Test:
@@ -151,19 +147,11 @@ class Test:
     @staticmethod
     def wait_for(program, answers):
         wanted = {tuple(key) for key, _ in answers}
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if wanted <= {hptrace.connection_key(record) for record in program.records("connection")}:
-                return
-            time.sleep(0.2)
+        hptrace.wait_until(lambda: wanted <= {hptrace.connection_key(record) for record in program.records("connection")})
 
     @staticmethod
     def wait_for_netns(program, inode):
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if any(record["netns"] == inode for record in program.records("connection")):
-                return
-            time.sleep(0.2)
+        hptrace.wait_until(lambda: any(record["netns"] == inode for record in program.records("connection")))
 
     @staticmethod
     def wrong(program, inode, existing, new, verdict, prefix):

@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import subprocess
-import time
+
+from lib.hptrace import wait_until
 
 SYSTEM_UNITS = "/usr/lib/systemd/system"
 OWN_UNITS = "/run/units"
@@ -99,10 +100,6 @@ def outer_pid(name):
 
 def wait_for(condition, what, limit=LIMIT):
     """Its value, once it is true."""
-    deadline = time.monotonic() + limit
-    while True:
-        if value := condition():
-            return value
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"waited {limit} s for {what}")
-        time.sleep(0.2)
+    if value := wait_until(condition, limit):
+        return value
+    raise RuntimeError(f"waited {limit} s for {what}")
