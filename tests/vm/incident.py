@@ -251,7 +251,7 @@ def main():
     options = parser.parse_args()
 
     options.probe = options.probe or ",".join(probe_modes())
-    private_mounts("/run/netns", "/var/lib/cni")
+    private_mounts("/run/netns", "/var/lib/cni", "/var/lib/kubelet", "/var/log/pods")
     report = Report(f"incident on {os.uname().release}: kube-proxy iptables-{options.kube_proxy}, "
                     + (f"hptrace --probe {options.probe}" if options.hptrace else "no hptrace"),
                     (("ROW", 13), ("CLIENT", 14), ("IP", 4), ("PROT", 4), ("DESTINATION", 15), ("ANSWERED BY", 11),

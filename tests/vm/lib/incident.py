@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from lib.cluster import Cluster, MYSQL_A, MYSQL_B, MYSQL_C, CLIENT, REDIS
 from lib.kubeproxy import KubeProxy, Service
 from lib.portmap import Pod, Portmap
+from lib.uncached import UncachedPod
 
 MYSQL = Service("mysql-a", {4: "10.96.0.10", 6: "fd00:10:96::a"}, 3306,
                 {4: (MYSQL_A[4], 3306), 6: (MYSQL_A[6], 3306)}, node_port=30306)
@@ -25,11 +26,12 @@ class Row:
     prepended: bool = False
     kube_router: bool = False
     delete: bool = False  # the hostPort pods go while hptrace watches
+    uncached: bool = False  # the NodePort's hostPort pod has no libcni cache
 
 
 ROWS = (Row("same-table", ""),
         Row("other-backend", "other_backend", other_backend=True, delete=True),
-        Row("prepended", "jump_before_kube_services", prepended=True),
+        Row("prepended", "jump_before_kube_services", prepended=True, uncached=True),
         Row("kube-router", "no_accept", kube_router=True))
 
 
@@ -49,9 +51,10 @@ class Incident:
         # Two pods, because ip6tables-legacy 1.8.9 takes `-C` of any --dport for a match: portmap would leave out the
         # second port of one pod. It also shows that the right pod is named.
         self.mysql_b = Pod(self.cluster.mysql_b, f"{prefix}mysql-b-0", MYSQL_B, "containerd")
-        self.mysql_c = Pod(self.cluster.mysql_c, f"{prefix}mysql-c-0", MYSQL_C, "cri-o")
+        mysql_c = self.cluster.mysql_c, f"{prefix}mysql-c-0", MYSQL_C
+        self.mysql_c = UncachedPod(self.cluster.node, *mysql_c) if row.uncached else Pod(*mysql_c, "cri-o")
         self.app = Pod(self.cluster.client, f"{prefix}app-1", CLIENT)
-        self.app.write_cache()
+        self.app.announce()
         self.portmaps = [
             Portmap(self.cluster.node, self.portmap_backend, self.mysql_b, [(3306, 3306, "tcp"), (3306, 3306, "udp")]),
             Portmap(self.cluster.node, self.portmap_backend, self.mysql_c, [(30306, 3306, "tcp"), (30306, 3306, "udp")])]
@@ -70,5 +73,5 @@ class Incident:
             portmap.delete()
 
     def close(self):
-        self.app.remove_cache()
+        self.app.forget()
         self.cluster.close()

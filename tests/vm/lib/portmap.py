@@ -37,7 +37,11 @@ class Pod:
                         {"interface": 2, "address": f"{self.addresses[6]}/64", "gateway": "fd00:10:224::1"}],
                 "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}], "dns": {}}
 
-    def write_cache(self, mappings=()):
+    def reserve(self):
+        """Its addresses, before it has its network. host-local is not used here."""
+
+    def announce(self, mappings=()):
+        """Once its network is there: libcni writes its cache."""
         keys = ("HostPort", "ContainerPort", "Protocol", "HostIP")  # go-cni's PortMapping has no json tags
         if self._spelling == "cri-o":
             keys = ("hostPort", "containerPort", "protocol", "hostIP")
@@ -52,8 +56,12 @@ class Pod:
                      ["K8S_POD_INFRA_CONTAINER_ID", self.container_id],
                      ["K8S_POD_UID", "7d1c1c5e-0000-4000-8000-000000000000"]], arguments, self.prev_result())
 
-    def remove_cache(self):
+    def forget(self):
         os.unlink(cache_file(CACHE, self.network, self.container_id))
+
+
+def plugin_path(name):
+    return next(path for path in (f"{folder}/{name}" for folder in PLUGINS) if os.path.exists(path))
 
 
 def prepend_jumps(node, backend):
@@ -81,22 +89,22 @@ class Portmap:
             os.symlink(f"/usr/sbin/{name}-{backend}", f"{self._path}/{name}")
 
     def add(self):
+        self._pod.reserve()
         self._call("ADD")
-        self._pod.write_cache(self._mappings)
+        self._pod.announce(self._mappings)
 
     def delete(self):
         self._call("DEL")
-        self._pod.remove_cache()
+        self._pod.forget()
 
     def prepend_jumps(self):
         prepend_jumps(self._node, self._backend)
 
     def _call(self, command):
-        plugin = next(path for path in (f"{folder}/portmap" for folder in PLUGINS) if os.path.exists(path))
         config = {"cniVersion": "1.0.0", "name": self._pod.network, "type": "portmap", "snat": True,
                   "capabilities": {"portMappings": True},
                   "runtimeConfig": {"portMappings": [{"hostPort": host, "containerPort": container, "protocol": protocol}
                                                      for host, container, protocol in self._mappings]},
                   "prevResult": self._pod.prev_result()}
-        call_plugin(self._node, plugin, command, self._pod.container_id, self._pod.netns, config,
+        call_plugin(self._node, plugin_path("portmap"), command, self._pod.container_id, self._pod.netns, config,
                     f"{self._path}:/usr/sbin:/usr/bin:/sbin:/bin")
