@@ -199,6 +199,25 @@ class Test:
             problems.append("exit status not 4")
         self.check("all", "vanished", program, problems)
 
+    def ends(self):
+        """Conflicts end with their namespace, though nobody reads it any more, and nothing is unread by that."""
+        program = hptrace.Hptrace(self.home, self.binary, "--netns", "all", "--port", PORTS, "--json")
+        problems = [] if program.wait_tracing() else ["did not trace"]
+        self.kind.ask(TO_NODE_PORT[:1])
+
+        def of_kind(record_type):
+            return sorted(record["conflict_id"] for record in program.records(record_type)
+                          if record["netns"] == self.kind.inode)
+        if not hptrace.wait_until(lambda: of_kind("conflict")):
+            problems.append("no conflict there")
+        self.kind.close()
+        if not hptrace.wait_until(lambda: of_kind("conflict_ended") == of_kind("conflict")):
+            problems.append(f"ended: {of_kind('conflict_ended')}, of {of_kind('conflict')}")
+        program.status = program.stop()
+        if program.records("summary")[0].get("unread_sources"):
+            problems.append(f"unread: {program.records('summary')}")
+        self.check("all", "conflicts end", program, problems)
+
     def one(self):
         """--netns with a process's number takes that node's own files, too."""
         pid = str(self.kind.pid)
@@ -237,7 +256,7 @@ class Test:
         self.vanished()
         self.one()
         self.pod()
-        self.kind.close()
+        self.ends()
         self.incident.close()
 
 

@@ -43,6 +43,8 @@ public:
     [[nodiscard]] bool empty() const { return reads_.empty(); }
     // The last read; reads if there was none.
     const StateRead& newest();
+    // The same; there must be one.
+    [[nodiscard]] const StateRead& last() const { return reads_.back(); }
     // A read that something changed during is a neighbour like others: what it found of a Service or a rule was so at
     // some moment. It is nobody's own state.
     // Reads nothing. Connections that were found in conntrack have the last read before that and the first after.

@@ -121,12 +121,14 @@ private:
             add_names(conflict, state, cluster.get());
         }
         const auto [appeared, ended] = netns.conflicts().update(conflicts, is_complete(state), read_ns);
-        for (const auto& [those, what] :
-             {std::pair(&appeared, &Output::conflict), std::pair(&ended, &Output::conflict_ended)}) {
-            for (const auto& conflict : *those) {
-                if (!options_.accepted.covers(conflict)) {
-                    outputs_.tell(what, conflict);
-                }
+        tell_conflicts(&Output::conflict, appeared);
+        tell_conflicts(&Output::conflict_ended, ended);
+    }
+
+    void tell_conflicts(void (Output::*what)(const Conflict&), const std::vector<Conflict>& conflicts) {
+        for (const auto& conflict : conflicts) {
+            if (!options_.accepted.covers(conflict)) {
+                outputs_.tell(what, conflict);
             }
         }
     }
@@ -271,6 +273,7 @@ private:
                 break;
             }
             namespaces_.judge(show_);
+            tell_conflicts(&Output::conflict_ended, namespaces_.forget_gone());
             follow_modules();
             follow_state();
             report_names();

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/clock.hpp"
@@ -12,6 +14,8 @@
 namespace hptrace {
 
 namespace {
+
+constexpr std::uint64_t look_for_interval_ns = 30'000'000'000;
 
 template <class Reader>
 StateHistory::Sources sources_of(const std::shared_ptr<Reader>& reader, const ChangeCounters& counters,
@@ -45,8 +49,8 @@ std::unique_ptr<TracedNetns> TracedNetns::elsewhere(std::uint32_t inode, const s
     return std::unique_ptr<TracedNetns>(new TracedNetns(sources_of(reader, counters, std::move(on_read))));
 }
 
-bool TracedNetns::gone() {
-    return judge_.idle() && !history_.empty() && history_.newest().state->sources.contains(std::string(netns_source));
+bool TracedNetns::refused() const {
+    return !history_.empty() && history_.last().state->sources.contains(std::string(netns_source));
 }
 
 NodeStatePtr TracedNetns::news() {
@@ -82,7 +86,27 @@ void TracedNamespaces::judge(const LiveJudge::Sink& sink) {
     for (auto& [inode, netns] : elsewhere_) {
         netns->judge().judge(sink);
     }
-    forgotten_ += std::erase_if(elsewhere_, [](const auto& entry) { return entry.second->gone(); });
+}
+
+std::vector<Conflict> TracedNamespaces::forget_gone() {
+    std::vector<Conflict> ended;
+    std::optional<std::vector<NetnsPlace>> listed;
+    if (const auto now = boot_clock_ns(); !elsewhere_.empty() && now - looked_for_ >= look_for_interval_ns) {
+        looked_for_ = now;
+        listed = list_netns();
+    }
+    std::erase_if(elsewhere_, [&](const auto& entry) {
+        const auto& [inode, netns] = entry;
+        const bool refused = netns->refused();
+        const bool vanished = listed && !std::ranges::binary_search(*listed, inode, {}, &NetnsPlace::inode);
+        if (!netns->idle() || !(refused || vanished)) {
+            return false;
+        }
+        unjudged_ += refused ? 1 : 0;
+        std::ranges::move(netns->conflicts().end(), std::back_inserter(ended));
+        return true;
+    });
+    return ended;
 }
 
 void TracedNamespaces::finish(const LiveJudge::Sink& sink) {
@@ -112,8 +136,8 @@ TracedNamespaces::Unread TracedNamespaces::unread() {
         }
         unread.rules += state.unread_rules.size();
     }
-    if (forgotten_ > 0) {
-        unread.sources.push_back(fmt::format("{} network namespace{} gone", forgotten_, forgotten_ == 1 ? "" : "s"));
+    if (unjudged_ > 0) {
+        unread.sources.push_back(fmt::format("{} network namespace{} gone", unjudged_, unjudged_ == 1 ? "" : "s"));
     }
     return unread;
 }

@@ -35,8 +35,10 @@ public:
 
     [[nodiscard]] StateHistory& history() { return history_; }
     [[nodiscard]] LiveJudge& judge() { return judge_; }
-    // It could not be entered when it was last tried, and nothing waits for the next try.
-    [[nodiscard]] bool gone();
+    // Its state was read, and nothing waits to be judged by the next read.
+    [[nodiscard]] bool idle() const { return judge_.idle() && !history_.empty(); }
+    // It could not be entered when it was last tried.
+    [[nodiscard]] bool refused() const;
     // True the first time: it is to be told what this namespace is like.
     [[nodiscard]] bool introduce() { return !std::exchange(introduced_, true); }
     [[nodiscard]] bool introduced() const { return introduced_; }
@@ -66,11 +68,13 @@ public:
 
     [[nodiscard]] TracedNetns& here() { return *here_; }
     [[nodiscard]] TracedNetns& of(std::uint32_t inode);
-    // LiveJudge's, of each of them; the order of decisions is kept within a namespace. Those that are gone are
-    // forgotten: their inode number can be another's from then on.
+    // LiveJudge's, of each of them; the order of decisions is kept within a namespace.
     void judge(const LiveJudge::Sink& sink);
     void finish(const LiveJudge::Sink& sink);
     void each(const std::function<void(TracedNetns&)>& visit);
+    // Forgets those that are gone: their inode number can be another's from then on. Returns their conflicts. That one
+    // is gone shows when it cannot be entered, else within half a minute (see list_netns() for what that costs).
+    std::vector<Conflict> forget_gone();
 
     // What is not read of those that were: sources, with why, and the number of rules.
     struct Unread {
@@ -86,7 +90,8 @@ private:
     std::uint32_t inode_;
     std::unique_ptr<TracedNetns> here_;
     std::map<std::uint32_t, std::unique_ptr<TracedNetns>> elsewhere_;  // by inode number
-    std::size_t forgotten_ = 0;
+    std::size_t unjudged_ = 0;      // of them that were gone before something could be judged
+    std::uint64_t looked_for_ = 0;  // CLOCK_BOOTTIME when all were listed last
 };
 
 }  // namespace hptrace

@@ -2,6 +2,7 @@
 #include "judge/conflict_watch.hpp"
 
 #include <set>
+#include <utility>
 
 namespace hptrace {
 
@@ -34,6 +35,15 @@ ConflictWatch::Changes ConflictWatch::update(const std::vector<Conflict>& now, b
         }
     }
     return changes;
+}
+
+std::vector<Conflict> ConflictWatch::end() {
+    std::vector<Conflict> ended;
+    for (auto& [id, conflict] : std::exchange(known_, {})) {
+        ended.push_back(std::move(conflict));
+    }
+    nameless_.clear();
+    return ended;
 }
 
 bool ConflictWatch::must_wait(const Conflict& conflict, std::uint64_t read_ns) {

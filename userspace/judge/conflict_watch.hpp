@@ -23,6 +23,8 @@ public:
     // `read_ns`: when that was read. libcni writes its cache after the plugins have made the rules: a rule whose
     // sandbox is not known yet appears once it is, or when it still is not after longest_wait_ns; 0: at once.
     Changes update(const std::vector<Conflict>& now, bool complete, std::uint64_t read_ns);
+    // The namespace is gone, and with it those that were reported.
+    std::vector<Conflict> end();
     // One waits for its sandbox: the state is to be read again.
     [[nodiscard]] bool waiting() const { return !nameless_.empty(); }
 

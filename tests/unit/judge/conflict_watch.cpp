@@ -41,6 +41,14 @@ TEST_CASE("nothing ends because something could not be read") {
     CHECK(ids(watch.update({}, true, 0).ended) == "a");
 }
 
+TEST_CASE("all end with the namespace, once") {
+    ConflictWatch watch;
+    watch.update({conflict("a"), conflict("b")}, true, 0);
+    CHECK(ids(watch.end()) == "ab");
+    CHECK(watch.end().empty());
+    CHECK_FALSE(watch.waiting());
+}
+
 TEST_CASE("what the Service wins, or harms nobody, is no conflict; another winner is news") {
     ConflictWatch watch;
     auto harmless = conflict("h");
