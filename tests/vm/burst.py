@@ -59,8 +59,9 @@ class BurstTest:
             self.check(what, probe, tracer, made, statuses[probe])
 
     def check(self, what, probe, tracer, made, status):
-        records = [record for record in tracer.records("connection") if not record["existing"]]
-        shown = {(record["client"]["ip"], record["client"]["port"]) for record in records}
+        records = [(record["client"]["ip"], record["client"]["port"]) for record in tracer.each("connection")
+                   if not record["existing"]]
+        shown = set(records)
         lost = tracer.losses()
         summary = (tracer.records("summary") or [{}])[-1]
         # A skipped probe may be that of a decision, of a commit, or of both.

@@ -51,7 +51,11 @@ class Hptrace:
 
     def records(self, kind):
         """The JSON lines of this type."""
-        return [record for record in map(_parse, self.stdout) if record.get("type") == kind]
+        return list(self.each(kind))
+
+    def each(self, kind):
+        """The same one by one, where they would not fit into memory."""
+        return (record for record in map(_parse, self.stdout) if record.get("type") == kind)
 
     def connections(self):
         """The records of connections, by connection_key()."""
