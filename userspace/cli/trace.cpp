@@ -110,17 +110,21 @@ private:
         outputs_.tell(&Output::begin, overview(*state, filter_));
         std::ranges::for_each(not_understood(*state), note);
         static_cast<void>(netns.news());
-        compare_conflicts(netns, *state, 0);
+        compare_conflicts(netns, *state, netns.history().newest().boot_ns, {.pod = false, .service = kube_pending()});
     }
 
+    // The API has had no time yet to be listed.
+    [[nodiscard]] bool kube_pending() const { return kube_ != nullptr && !kube_->tried(); }
+
     // What came or went since the last time.
-    void compare_conflicts(TracedNetns& netns, const NodeState& state, std::uint64_t read_ns) {
+    void compare_conflicts(TracedNetns& netns, const NodeState& state, std::uint64_t read_ns,
+                           ConflictWatch::ToCome to_come) {
         auto conflicts = find_conflicts(state, filter_);
         const auto cluster = netns.cluster();
         for (auto& conflict : conflicts) {
             add_names(conflict, state, cluster.get());
         }
-        const auto [appeared, ended] = netns.conflicts().update(conflicts, is_complete(state), read_ns);
+        const auto [appeared, ended] = netns.conflicts().update(conflicts, is_complete(state), read_ns, to_come);
         tell_conflicts(&Output::conflict, appeared);
         tell_conflicts(&Output::conflict_ended, ended);
     }
@@ -145,7 +149,7 @@ private:
             }
             const auto state = netns.news();
             if (const auto& read = netns.history().newest(); state || (again && read.consistent())) {
-                compare_conflicts(netns, *read.state, read.boot_ns);
+                compare_conflicts(netns, *read.state, read.boot_ns, {.pod = true, .service = kube_pending()});
                 news = true;
             }
         });
@@ -285,6 +289,12 @@ private:
                 outputs_.writer().check_reader();
             }
         }
+        namespaces_.each([this](TracedNetns& netns) {
+            // Those that wait for a name wait no longer.
+            if (const auto& read = netns.history().newest(); netns.conflicts().waiting() && read.consistent()) {
+                compare_conflicts(netns, *read.state, read.boot_ns, {});
+            }
+        });
         // What was decided before the end belongs to it. SIGCHLD can overtake the last records.
         for (const auto& last : {capture_->poll(poll_interval, sink), capture_->drain(sink)}) {
             if (!last) {

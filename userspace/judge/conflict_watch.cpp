@@ -6,7 +6,8 @@
 
 namespace hptrace {
 
-ConflictWatch::Changes ConflictWatch::update(const std::vector<Conflict>& now, bool complete, std::uint64_t read_ns) {
+ConflictWatch::Changes ConflictWatch::update(const std::vector<Conflict>& now, bool complete, std::uint64_t read_ns,
+                                             ToCome to_come) {
     Changes changes;
     std::set<std::string> present;
     for (const auto& conflict : now) {
@@ -14,7 +15,7 @@ ConflictWatch::Changes ConflictWatch::update(const std::vector<Conflict>& now, b
             continue;
         }
         present.insert(conflict.conflict_id);
-        if (must_wait(conflict, read_ns)) {
+        if (must_wait(conflict, read_ns, to_come)) {
             continue;
         }
         const auto [known, first] = known_.try_emplace(conflict.conflict_id, conflict);
@@ -46,17 +47,20 @@ std::vector<Conflict> ConflictWatch::end() {
     return ended;
 }
 
-bool ConflictWatch::must_wait(const Conflict& conflict, std::uint64_t read_ns) {
-    const bool nameless = !conflict.rule.container_id.empty() && !conflict.rule_pod;
-    if (read_ns == 0 || !nameless || known_.contains(conflict.conflict_id)) {
-        nameless_.erase(conflict.conflict_id);
+bool ConflictWatch::must_wait(const Conflict& conflict, std::uint64_t read_ns, ToCome to_come) {
+    const bool no_pod = !conflict.rule.container_id.empty() && !conflict.rule_pod;
+    const bool no_service = !conflict.service.name;
+    if (known_.contains(conflict.conflict_id)) {
         return false;
     }
-    const auto [first, inserted] = nameless_.try_emplace(conflict.conflict_id, read_ns);
-    if (read_ns - first->second < longest_wait_ns) {
+    const auto [seen, first] = nameless_.try_emplace(conflict.conflict_id, Nameless{read_ns, to_come.pod});
+    const auto waited = read_ns - seen->second.since_ns;
+    const bool for_pod = no_pod && to_come.pod && seen->second.pod_to_come && waited < longest_wait_for_pod_ns;
+    const bool for_service = no_service && to_come.service && waited < longest_wait_for_service_ns;
+    if (for_pod || for_service) {
         return true;
     }
-    nameless_.erase(first);
+    nameless_.erase(seen);
     return false;
 }
 

@@ -18,23 +18,35 @@ public:
         std::vector<Conflict> ended;
     };
 
+    // Names that may only come after the rule was seen.
+    struct ToCome {
+        bool pod = false;      // libcni writes its cache after the plugins have made the rules
+        bool service = false;  // the Kubernetes API has not been listed yet
+    };
+
     // `now`: what find_conflicts() finds, with names. Those that are harmless or that the Service wins count as not
     // there; one whose winner is another than before appears again. `complete`: everything was read; else none ends.
-    // `read_ns`: when that was read. libcni writes its cache after the plugins have made the rules: a rule whose
-    // sandbox is not known yet appears once it is, or when it still is not after longest_wait_ns; 0: at once.
-    Changes update(const std::vector<Conflict>& now, bool complete, std::uint64_t read_ns);
+    // `read_ns`: when that was read. One without a name that is to come appears once it has that, or when it still has
+    // not some seconds later. What is to come of the rule's pod is what was when it was first seen.
+    Changes update(const std::vector<Conflict>& now, bool complete, std::uint64_t read_ns, ToCome to_come);
     // The namespace is gone, and with it those that were reported.
     std::vector<Conflict> end();
-    // One waits for its sandbox: the state is to be read again.
+    // One waits for a name: the state is to be read again.
     [[nodiscard]] bool waiting() const { return !nameless_.empty(); }
 
-    static constexpr std::uint64_t longest_wait_ns = 15'000'000'000;
+    static constexpr std::uint64_t longest_wait_for_pod_ns = 15'000'000'000;
+    static constexpr std::uint64_t longest_wait_for_service_ns = 5'000'000'000;
 
 private:
-    [[nodiscard]] bool must_wait(const Conflict& conflict, std::uint64_t read_ns);
+    struct Nameless {
+        std::uint64_t since_ns = 0;
+        bool pod_to_come = false;
+    };
 
-    std::map<std::string, Conflict> known_;          // by conflict_id
-    std::map<std::string, std::uint64_t> nameless_;  // by conflict_id: when it was first seen
+    [[nodiscard]] bool must_wait(const Conflict& conflict, std::uint64_t read_ns, ToCome to_come);
+
+    std::map<std::string, Conflict> known_;     // by conflict_id
+    std::map<std::string, Nameless> nameless_;  // by conflict_id: those that wait
 };
 
 }  // namespace hptrace

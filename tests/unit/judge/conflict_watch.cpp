@@ -26,24 +26,24 @@ std::string ids(const std::vector<Conflict>& conflicts) {
 
 TEST_CASE("a conflict appears once and ends once") {
     ConflictWatch watch;
-    CHECK(ids(watch.update({conflict("a"), conflict("b")}, true, 0).appeared) == "ab");
-    const auto same = watch.update({conflict("a"), conflict("b")}, true, 0);
+    CHECK(ids(watch.update({conflict("a"), conflict("b")}, true, 0, {}).appeared) == "ab");
+    const auto same = watch.update({conflict("a"), conflict("b")}, true, 0, {});
     CHECK((same.appeared.empty() && same.ended.empty()));
-    const auto fewer = watch.update({conflict("b")}, true, 0);
+    const auto fewer = watch.update({conflict("b")}, true, 0, {});
     CHECK((fewer.appeared.empty() && ids(fewer.ended) == "a"));
-    CHECK(ids(watch.update({conflict("a"), conflict("b")}, true, 0).appeared) == "a");
+    CHECK(ids(watch.update({conflict("a"), conflict("b")}, true, 0, {}).appeared) == "a");
 }
 
 TEST_CASE("nothing ends because something could not be read") {
     ConflictWatch watch;
-    watch.update({conflict("a")}, true, 0);
-    CHECK(watch.update({}, false, 0).ended.empty());
-    CHECK(ids(watch.update({}, true, 0).ended) == "a");
+    watch.update({conflict("a")}, true, 0, {});
+    CHECK(watch.update({}, false, 0, {}).ended.empty());
+    CHECK(ids(watch.update({}, true, 0, {}).ended) == "a");
 }
 
 TEST_CASE("all end with the namespace, once") {
     ConflictWatch watch;
-    watch.update({conflict("a"), conflict("b")}, true, 0);
+    watch.update({conflict("a"), conflict("b")}, true, 0, {});
     CHECK(ids(watch.end()) == "ab");
     CHECK(watch.end().empty());
     CHECK_FALSE(watch.waiting());
@@ -53,31 +53,63 @@ TEST_CASE("what the Service wins, or harms nobody, is no conflict; another winne
     ConflictWatch watch;
     auto harmless = conflict("h");
     harmless.bypass = true;
-    CHECK(watch.update({conflict("a", Winner::service), harmless}, true, 0).appeared.empty());
-    CHECK(ids(watch.update({conflict("a", Winner::depends)}, true, 0).appeared) == "a");
-    CHECK(ids(watch.update({conflict("a", Winner::hostport)}, true, 0).appeared) == "a");
-    CHECK(ids(watch.update({conflict("a", Winner::service)}, true, 0).ended) == "a");
+    CHECK(watch.update({conflict("a", Winner::service), harmless}, true, 0, {}).appeared.empty());
+    CHECK(ids(watch.update({conflict("a", Winner::depends)}, true, 0, {}).appeared) == "a");
+    CHECK(ids(watch.update({conflict("a", Winner::hostport)}, true, 0, {}).appeared) == "a");
+    CHECK(ids(watch.update({conflict("a", Winner::service)}, true, 0, {}).ended) == "a");
 }
 
 TEST_CASE("a rule whose sandbox libcni has not written yet is reported with its pod") {
-    constexpr std::uint64_t wait = ConflictWatch::longest_wait_ns;
+    constexpr std::uint64_t wait = ConflictWatch::longest_wait_for_pod_ns;
+    constexpr ConflictWatch::ToCome to_come{.pod = true, .service = false};
     auto nameless = conflict("a");
     nameless.rule.container_id = "0123";
     auto named = nameless;
     named.rule_pod = Pod{"default", "mysql-b-0"};
     ConflictWatch watch;
-    CHECK(watch.update({nameless}, true, 10 * wait).appeared.empty());
+    CHECK(watch.update({nameless}, true, 10 * wait, to_come).appeared.empty());
     CHECK(watch.waiting());
-    CHECK(ids(watch.update({named}, true, 10 * wait + 1).appeared) == "a");
+    CHECK(ids(watch.update({named}, true, 10 * wait + 1, to_come).appeared) == "a");
     CHECK_FALSE(watch.waiting());
 
     ConflictWatch left_over;  // it is left over indeed
-    CHECK(left_over.update({nameless}, true, 10 * wait).appeared.empty());
-    CHECK(ids(left_over.update({nameless}, true, 11 * wait).appeared) == "a");
-    CHECK(left_over.update({nameless}, true, 12 * wait).appeared.empty());
+    CHECK(left_over.update({nameless}, true, 10 * wait, to_come).appeared.empty());
+    CHECK(ids(left_over.update({nameless}, true, 11 * wait, to_come).appeared) == "a");
+    CHECK(left_over.update({nameless}, true, 12 * wait, to_come).appeared.empty());
 
     ConflictWatch gone;
-    CHECK(gone.update({nameless}, true, 10 * wait).appeared.empty());
-    CHECK(gone.update({}, true, 11 * wait).ended.empty());
+    CHECK(gone.update({nameless}, true, 10 * wait, to_come).appeared.empty());
+    CHECK(gone.update({}, true, 11 * wait, to_come).ended.empty());
     CHECK_FALSE(gone.waiting());
+}
+
+TEST_CASE("a conflict is reported with the Service's name, if the first list of the API is about to come") {
+    constexpr std::uint64_t wait = ConflictWatch::longest_wait_for_service_ns;
+    constexpr ConflictWatch::ToCome to_come{.pod = false, .service = true};
+    const auto nameless = conflict("a");
+    auto named = nameless;
+    named.service.name = ServiceName{"default", "mysql-a", ""};
+    ConflictWatch watch;
+    CHECK(watch.update({nameless}, true, 10 * wait, to_come).appeared.empty());
+    CHECK(watch.waiting());
+    const auto appeared = watch.update({named}, true, 10 * wait + 1, {}).appeared;
+    REQUIRE(appeared.size() == 1);
+    CHECK(appeared[0].service.name);
+
+    ConflictWatch slow;
+    CHECK(slow.update({nameless}, true, 10 * wait, to_come).appeared.empty());
+    CHECK(ids(slow.update({nameless}, true, 11 * wait, to_come).appeared) == "a");
+
+    ConflictWatch failed;  // the list came and does not have it, or there is none
+    CHECK(failed.update({nameless}, true, 10 * wait, to_come).appeared.empty());
+    CHECK(ids(failed.update({nameless}, true, 10 * wait + 1, {}).appeared) == "a");
+}
+
+TEST_CASE("who waits for the Service's name does not wait for that of a pod that is gone as well") {
+    constexpr std::uint64_t wait = ConflictWatch::longest_wait_for_service_ns;
+    auto nameless = conflict("a");
+    nameless.rule.container_id = "0123";
+    ConflictWatch watch;
+    CHECK(watch.update({nameless}, true, 10 * wait, {.pod = false, .service = true}).appeared.empty());
+    CHECK(ids(watch.update({nameless}, true, 10 * wait + 1, {.pod = true, .service = false}).appeared) == "a");
 }
