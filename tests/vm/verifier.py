@@ -65,7 +65,7 @@ def problem(known, now):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--program", required=True, help="tests/vm/verifier.cpp")
+    parser.add_argument("--program", required=True, help="tests/verifier")
     parser.add_argument("--kernel", required=True, help="its name in the table")
     parser.add_argument("--update", action="store_true")
     options = parser.parse_args()
