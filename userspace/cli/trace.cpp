@@ -290,8 +290,11 @@ private:
             }
         }
         namespaces_.each([this](TracedNetns& netns) {
+            if (!netns.conflicts().waiting()) {
+                return;
+            }
             // Those that wait for a name wait no longer.
-            if (const auto& read = netns.history().newest(); netns.conflicts().waiting() && read.consistent()) {
+            if (const auto& read = netns.history().last(); read.consistent()) {
                 compare_conflicts(netns, *read.state, read.boot_ns, {});
             }
         });
