@@ -196,9 +196,9 @@ class Fresh:
                 if not problems and self.attached() == before:
                     problems.append("attached nothing that bpftool shows: this check proves nothing")
                 program.status = program.stop(number)
-                hptrace.wait_until(lambda: self.attached() == before)  # the kernel frees programs and links later (RCU)
-                after = self.attached()
-                problems += [f"left behind: {name} {after[name]}" for name in after if after[name] != before[name]]
+                # The kernel frees programs and links later (RCU).
+                if not hptrace.wait_until(lambda: self.attached() == before):
+                    problems += [f"left behind: {name} {ids}" for name, ids in self.attached().items() if ids != before[name]]
                 self.verdict("leaves nothing", f"{probe} {signal_name}", program, problems)
 
     @staticmethod

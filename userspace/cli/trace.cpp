@@ -110,11 +110,14 @@ private:
         outputs_.tell(&Output::begin, overview(*state, filter_));
         std::ranges::for_each(not_understood(*state), note);
         static_cast<void>(netns.news());
-        compare_conflicts(netns, *state, netns.history().newest().boot_ns, {.pod = false, .service = kube_pending()});
+        compare_conflicts(netns, *state, netns.history().newest().boot_ns,
+                          {.pod = false, .service = kube_pending(netns)});
     }
 
-    // The API has had no time yet to be listed.
-    [[nodiscard]] bool kube_pending() const { return kube_ != nullptr && !kube_->tried(); }
+    // The API, which names what is in this namespace, has had no time yet to be listed. (It names nothing elsewhere.)
+    [[nodiscard]] bool kube_pending(const TracedNetns& netns) {
+        return kube_ != nullptr && &netns == &namespaces_.here() && !kube_->wait_for_first_list(0ms);
+    }
 
     // What came or went since the last time.
     void compare_conflicts(TracedNetns& netns, const NodeState& state, std::uint64_t read_ns,
@@ -149,7 +152,7 @@ private:
             }
             const auto state = netns.news();
             if (const auto& read = netns.history().newest(); state || (again && read.consistent())) {
-                compare_conflicts(netns, *read.state, read.boot_ns, {.pod = true, .service = kube_pending()});
+                compare_conflicts(netns, *read.state, read.boot_ns, {.pod = true, .service = kube_pending(netns)});
                 news = true;
             }
         });

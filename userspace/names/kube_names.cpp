@@ -61,11 +61,6 @@ std::optional<std::string> KubeNames::news() {
     return std::exchange(news_, std::nullopt);
 }
 
-bool KubeNames::tried() const {
-    const std::scoped_lock lock(mutex_);
-    return tried_;
-}
-
 bool KubeNames::wait_for_first_list(milliseconds limit) {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, limit, [this] { return tried_; });

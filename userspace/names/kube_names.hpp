@@ -42,9 +42,7 @@ public:
     [[nodiscard]] ClusterNamesPtr names() const;
     // A line for people, once: that names are missing and why, or that they are there again.
     std::optional<std::string> news();
-    // The first list has come or failed.
-    [[nodiscard]] bool tried() const;
-    // Until it has. False: neither has, within this time.
+    // Until the first list has come or failed. False: neither has, within this time.
     bool wait_for_first_list(std::chrono::milliseconds limit);
 
 private:
