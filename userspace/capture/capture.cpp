@@ -57,13 +57,18 @@ Result<SharedMaps> create_maps() {
     return maps;
 }
 
-// Why nothing at all is traced.
-std::unexpected<Error> nothing_attached(Error refusal) {
-    // Lockdown shows as other errors, too: the helper that reads kernel memory does not exist then.
-    if (refusal.code == EPERM || refusal.code == EACCES || forbids_reading_memory()) {
-        refusal.hint = explain_refusal();
+// Why nothing at all is traced: one of nf_nat and ip_vs is there and neither could be attached.
+std::optional<Error> nothing_attached(const Probes& probes) {
+    auto refusal = probes.refusal();
+    if (!refusal || probes.decision_mode("nf_nat") != ProbeMode::none ||
+        probes.decision_mode("ip_vs") != ProbeMode::none) {
+        return std::nullopt;
     }
-    return std::unexpected(std::move(refusal));
+    // Lockdown shows as other errors, too: the helper that reads kernel memory does not exist then.
+    if (refusal->code == EPERM || refusal->code == EACCES || forbids_reading_memory()) {
+        refusal->hint = explain_refusal();
+    }
+    return refusal;
 }
 
 }  // namespace
@@ -258,10 +263,8 @@ Result<Capture> Capture::start(const CaptureOptions& options) {
     if (!probes) {
         return std::unexpected(probes.error());
     }
-    const auto& refusal = probes->refusal();
-    if (refusal && probes->decision_mode("nf_nat") == ProbeMode::none &&
-        probes->decision_mode("ip_vs") == ProbeMode::none) {
-        return nothing_attached(*refusal);
+    if (auto refusal = nothing_attached(*probes)) {
+        return std::unexpected(*std::move(refusal));
     }
     auto impl = std::make_unique<Impl>(*std::move(maps), *std::move(probes), std::move(modules));
     if (auto opened = impl->open_ring(); !opened) {
@@ -270,13 +273,16 @@ Result<Capture> Capture::start(const CaptureOptions& options) {
     return Capture(std::move(impl));
 }
 
-std::vector<ProbeStatus> Capture::probe(ProbeChoice choice) {
+ProbeTrial Capture::probe(ProbeChoice choice) {
     const auto maps = create_maps();
     if (!maps) {
-        return untried_probes(describe(maps.error()));
+        return {untried_probes(describe(maps.error())), maps.error()};
     }
     const auto probes = Probes::attach(*maps, hptrace_filter{}, choice);
-    return probes ? probes->statuses() : untried_probes(describe(probes.error()));
+    if (!probes) {
+        return {untried_probes(describe(probes.error())), probes.error()};
+    }
+    return {probes->statuses(), nothing_attached(*probes)};
 }
 
 Capture::Capture(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -42,6 +42,12 @@ struct ProbeStatus {
     }
 };
 
+// What `doctor` finds out.
+struct ProbeTrial {
+    std::vector<ProbeStatus> probes;
+    std::optional<Error> obstacle;  // the error a trace would end with, where tracing is impossible
+};
+
 // Losses and totals since the start; see enum hptrace_counter.
 struct CaptureCounters {
     std::uint64_t seen = 0;                // nf_nat decisions that match the filter, rewritten or not
@@ -86,7 +92,7 @@ public:
     static Result<Capture> start(const CaptureOptions& options);
 
     // What `doctor` shows: tries each mode of each function by loading and attaching, leaves nothing attached.
-    static std::vector<ProbeStatus> probe(ProbeChoice choice);
+    static ProbeTrial probe(ProbeChoice choice);
 
     Capture(Capture&&) noexcept;
     Capture& operator=(Capture&&) noexcept;

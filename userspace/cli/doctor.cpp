@@ -101,12 +101,6 @@ Fact skipped_fact() {
         "skipped kprobes", counts_skipped_kprobes() ? "counted" : "not counted by this kernel (Linux 6.7 does)", {}};
 }
 
-// The one thing that stands in the way, as a trace would say it; empty if tracing works.
-std::string obstacle() {
-    const auto capture = Capture::start({});
-    return capture ? std::string() : describe(capture.error());
-}
-
 void print_text(Writer& writer, const std::vector<Fact>& facts, const std::vector<ProbeStatus>& probes,
                 const std::string& problem) {
     for (const auto& fact : facts) {
@@ -166,8 +160,8 @@ void print_json(Writer& writer, const std::vector<Fact>& facts, const std::vecto
 int run_doctor(const DoctorOptions& options) {
     const std::vector<Fact> facts{kernel_fact(),     btf_fact(),      lockdown_fact(),
                                   capability_fact(), paranoid_fact(), skipped_fact()};
-    const auto probes = Capture::probe(ProbeChoice::automatic);
-    const auto problem = obstacle();
+    const auto [probes, obstacle] = Capture::probe(ProbeChoice::automatic);
+    const auto problem = obstacle ? describe(*obstacle) : std::string();
     Writer writer(STDOUT_FILENO);
     (options.json ? print_json : print_text)(writer, facts, probes, problem);
     return finish(writer, problem.empty() ? exit_clean : exit_failure);
