@@ -73,8 +73,10 @@ class Test:
         time.sleep(0.5)  # for one too many
         records = [record for record in self.program.records("connection")][before:]
         for key, verdict in wanted.items():
-            found = [record["verdict"] for record in records if hptrace.connection_key(record) == key]
-            if found != [verdict]:
+            made = [record for record in records if hptrace.connection_key(record) == key]
+            found = [record["verdict"] for record in made]
+            # A probe may see it before the gap is over: the state read before knows nothing of the module.
+            if found != [verdict] and not (found == ["unsettled"] and self.in_gap(made[0])):
                 problems.append(f"{key}: {found}, not {verdict} once")
         self.check(title, "connections", problems)
         why = sorted(record["why"] for record in self.program.records("gap"))
@@ -84,6 +86,9 @@ class Test:
         self.node.run("sh", "-c", "for ip in iptables ip6tables; do for table in nat filter; do for what in F X; do"
                                   " $ip-legacy -t $table -$what; done; done; done;"
                                   " nft flush ruleset; ipvsadm -C; ipset destroy; ip link del kube-ipvs0; ip link del cni0")
+
+    def in_gap(self, record):
+        return any(gap["from"] <= record["time"] <= gap["to"] for gap in self.program.records("gap"))
 
     def said(self, text):
         hptrace.wait_until(lambda: any(text in line for line in self.program.stderr))
