@@ -4,15 +4,13 @@
 import ctypes
 import multiprocessing
 import os
-import resource
 
-SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+from lib.bpf_syscall import bpf, unlimited_memory
+
 BPF_MAP_CREATE, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM = 0, 1, 2
 BPF_MAP_TYPE_LPM_TRIE, BPF_F_NO_PREALLOC = 11, 1
 KEY_BYTES = 256  # LPM_TRIE_DATA_SIZE_MAX
 VALUE_BYTES = 8
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Create(ctypes.Structure):
@@ -28,13 +26,13 @@ class _Key(ctypes.Structure):
 
 
 def _bpf(command, attributes):
-    return _libc.syscall(SYS_BPF, command, ctypes.byref(attributes), ctypes.sizeof(attributes))
+    return bpf(command, ctypes.byref(attributes), ctypes.sizeof(attributes))
 
 
 def _work(ready):
     """A prefix of every length, each within the next: a lookup passes them all, so its system call is little but the lookup."""
     prefixes = 8 * KEY_BYTES + 1
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # before Linux 5.11
+    unlimited_memory()
     trie = _bpf(BPF_MAP_CREATE, _Create(BPF_MAP_TYPE_LPM_TRIE, ctypes.sizeof(_Key), VALUE_BYTES, prefixes, BPF_F_NO_PREALLOC))
     key, value = _Key(), (ctypes.c_uint8 * VALUE_BYTES)()
     element = _Element(trie, ctypes.addressof(key), ctypes.addressof(value), 0)

@@ -5,18 +5,16 @@ them packets."""
 import ctypes
 import fcntl
 import os
-import resource
 import struct
 
-SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+from lib.bpf_syscall import LIBC, bpf, unlimited_memory
+
 SYS_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}[os.uname().machine]
 BPF_PROG_LOAD, BPF_PROG_TYPE_KPROBE = 5, 2
 PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF = 0x2400, 0x40042408
 PERF_FLAG_FD_CLOEXEC = 8
 PERF_ATTR_BYTES, CONFIG1 = 112, 56  # struct perf_event_attr: its size, and where the function's name goes
 ROUNDS, DIVISIONS = 100, 300  # a verifier follows each; Linux 6.12's takes minutes for many rounds
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _checked(result, what):
@@ -33,7 +31,7 @@ def _program():
     code, license_ = ctypes.create_string_buffer(instructions), ctypes.create_string_buffer(b"GPL")
     attributes = struct.pack("<IIQQ", BPF_PROG_TYPE_KPROBE, len(instructions) // 8, ctypes.addressof(code),
                              ctypes.addressof(license_)).ljust(48, b"\0")
-    return _checked(_libc.syscall(SYS_BPF, BPF_PROG_LOAD, attributes, len(attributes)), "BPF_PROG_LOAD")
+    return _checked(bpf(BPF_PROG_LOAD, attributes, len(attributes)), "BPF_PROG_LOAD")
 
 
 class SlowFunction:
@@ -44,14 +42,14 @@ class SlowFunction:
         self._descriptors = []
 
     def __enter__(self):
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # before Linux 5.11
+        unlimited_memory()
         with open("/sys/bus/event_source/devices/kprobe/type", encoding="ascii") as file:
             kind = int(file.read())
         name = ctypes.create_string_buffer(self._function.encode())
         attributes = bytearray(PERF_ATTR_BYTES)
         struct.pack_into("<II", attributes, 0, kind, PERF_ATTR_BYTES)
         struct.pack_into("<Q", attributes, CONFIG1, ctypes.addressof(name))
-        event = _checked(_libc.syscall(SYS_PERF_EVENT_OPEN, bytes(attributes), -1, 0, -1, PERF_FLAG_FD_CLOEXEC),
+        event = _checked(LIBC.syscall(SYS_PERF_EVENT_OPEN, bytes(attributes), -1, 0, -1, PERF_FLAG_FD_CLOEXEC),
                          f"perf_event_open({self._function})")
         self._descriptors.append(event)
         self._descriptors.append(_program())
