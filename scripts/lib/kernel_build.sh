@@ -14,9 +14,10 @@ kernel_build() (
   work=$(mktemp -d "$folder.XXXXXX")
   trap 'rm -rf "$work"' EXIT
   debian_unpack "$suite" amd64 "$work/source" "$source"
-  # Left out are many files of which none is compiled.
+  # Left out are many files of which none is compiled. Every Kconfig stays: those of all architectures are read.
   tar -xf "$work/source/usr/src/$source.tar.xz" -C "$work" \
-    --exclude='*/arch/[!x]*/*' --exclude='*/Documentation/*/*' --exclude='*/drivers/gpu/drm/amd/include' --exclude='*/selftests'
+    --exclude='*/arch/[!x]*/*.[chS]' --exclude='*/arch/[!x]*/*.dts*' --exclude='*/Documentation/*/*' \
+    --exclude='*/drivers/gpu/drm/amd/include' --exclude='*/selftests'
   tree=$work/$source
 
   make -s -C "$tree" KCONFIG_ALLCONFIG="$config" allnoconfig >&2 || die 1 "$source cannot be configured"
