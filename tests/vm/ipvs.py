@@ -65,8 +65,6 @@ class IpvsTest:
             self.cluster.servers.add(server, server.name, port, ("sctp",))
         self._services()
         self._real_servers()
-        for probe in hptrace.run(self.node, binary, "doctor", "--json").records("doctor")[0]["probes"]:
-            report.note(f"doctor: {probe['function']}: {probe['mode']}")
 
     def _services(self):
         self.node.ip("link add vips type dummy\nlink set vips up\n")
@@ -175,6 +173,9 @@ class IpvsTest:
             self.node.run(command, "-t", "nat", "-A", "POSTROUTING", "-d", "192.0.2.1" if command == "iptables" else
                           "2001:db8::1", "-j", "MASQUERADE")
         self.phase(1)
+        # By now all that can be traced is loaded.
+        for probe in hptrace.run(self.node, self.binary, "doctor", "--json").records("doctor")[0]["probes"]:
+            self.report.note(f"doctor: {probe['function']}: {probe['mode']}")
         self.cluster.close()
 
 

@@ -73,7 +73,7 @@ def settings():
 
 
 def in_brief(setting):
-    """One of every kind of cell; the whole table takes half an hour where machines are emulated."""
+    """One of every kind of cell; the whole table takes a quarter of an hour where machines are emulated."""
     return setting in (Setting("iptables", "nft", "A"), Setting("iptables", "legacy", "B"),
                        Setting("iptables", "legacy", "B", "portmap"), Setting("iptables", "nft", "D"),
                        Setting("ipvs", "nft", "A"), Setting("ipvs", "legacy", "A0"), Setting("ipvs", "legacy", "B"),
