@@ -340,7 +340,8 @@ class DecisionsTest:
                     port = connection.port
                     if forget:
                         self.forget(connection.local, protocol)
-                # A server's late packet between the reset and the SYN lets the connection go on in the old entry.
+                # nf_conntrack_tcp_packet() makes a new entry where the reset was the last packet that it saw; else, seldom, the
+                # connection goes on in the old one.
                 decided = entries.of(port)
                 self.answered(f"{case}, most", str(times / 2 < decided <= times), "True")
                 self.expect(connection.expected(case, (MYSQL_B[family], 3306), verdict="hostport", count=decided))
