@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
@@ -110,8 +111,8 @@ Entry decode_header(Blob blob, std::size_t offset, Family family, Rule& rule) {
 
 class BlobParser {
 public:
-    BlobParser(Blob blob, const LegacyInfo& info, Family family, const SetNameOf& set_name)
-        : blob_(blob), info_(info), family_(family), context_{family, set_name} {}
+    BlobParser(Blob blob, const LegacyInfo& info, Family family, const SetNameOf& set_name, const BlobParsed& parsed)
+        : blob_(blob), info_(info), family_(family), context_{family, set_name}, parsed_(parsed) {}
 
     Result<RuleTable> parse() {
         if (blob_.size() != info_.size) {
@@ -128,6 +129,9 @@ public:
                 return std::unexpected(next.error());
             }
             offset = *next;
+            if (parsed_) {
+                parsed_(offset);
+            }
         }
         if (entries != info_.num_entries || !ended_) {
             return malformed(offset, "the number of entries is not the one announced");
@@ -234,7 +238,7 @@ private:
         } else {
             decode_xt_target(name, target.u.user.revision, bytes.subspan(sizeof(xt_entry_target)), context_, rule);
         }
-        table_.chains.back().rules.push_back(std::move(rule));
+        rules_.push_back(std::move(rule));
         return std::nullopt;
     }
 
@@ -243,7 +247,7 @@ private:
             const auto to = static_cast<std::uint32_t>(verdict);
             if (to != offset + entry.next_offset) {  // a jump to the next rule is a rule without target
                 rule.target.kind = entry.go_to ? TargetKind::go_to : TargetKind::jump;
-                jumps_.push_back({table_.chains.size() - 1, table_.chains.back().rules.size(), to});
+                jumps_.push_back({table_.chains.size() - 1, rules_.size(), to});
             }
             return true;
         }
@@ -266,12 +270,22 @@ private:
     }
 
     void begin_chain(std::string name) {
+        end_chain();
         table_.chains.emplace_back();
         table_.chains.back().name = std::move(name);
     }
 
+    // A chain gets room for exactly its rules: most are short, and there are tens of thousands of them.
+    void end_chain() {
+        if (!table_.chains.empty()) {
+            table_.chains.back().rules.assign(std::move_iterator(rules_.begin()), std::move_iterator(rules_.end()));
+        }
+        rules_.clear();
+    }
+
     // Resolves jumps and removes each chain's last rule, which is its policy and was not written by anyone.
     Result<RuleTable> finish() {
+        end_chain();
         if (hooks_seen_ != std::popcount(info_.valid_hooks)) {
             return malformed(blob_.size(), "a hook enters where no rule begins");
         }
@@ -295,7 +309,9 @@ private:
     const LegacyInfo& info_;
     Family family_;
     XtContext context_;
+    const BlobParsed& parsed_;
     RuleTable table_;
+    std::vector<Rule> rules_;                                // of the last chain, until the next one begins
     std::unordered_map<std::size_t, std::size_t> chain_at_;  // offset of a chain's first rule
     std::vector<Jump> jumps_;
     int hooks_seen_ = 0;
@@ -305,8 +321,8 @@ private:
 }  // namespace
 
 Result<RuleTable> parse_legacy_blob(std::span<const std::byte> blob, const LegacyInfo& info, Family family,
-                                    const SetNameOf& set_name) {
-    return BlobParser(blob, info, family, set_name).parse();
+                                    const SetNameOf& set_name, const BlobParsed& parsed) {
+    return BlobParser(blob, info, family, set_name, parsed).parse();
 }
 
 }  // namespace hptrace

@@ -25,6 +25,9 @@ namespace {
 static_assert(IPT_SO_GET_INFO == IP6T_SO_GET_INFO && IPT_SO_GET_ENTRIES == IP6T_SO_GET_ENTRIES);
 static_assert(offsetof(ipt_get_entries, entrytable) == offsetof(ip6t_get_entries, entrytable));
 
+// Where the entries begin in struct ipt_get_entries: behind the table's name and size.
+constexpr std::size_t entries_at = offsetof(ipt_get_entries, entrytable);
+
 constexpr std::string_view tool(Family family) {
     return family == Family::ipv4 ? "iptables-legacy" : "ip6tables-legacy";
 }
@@ -102,34 +105,37 @@ Result<std::vector<LegacyBlob>> read_blobs(Family family) {
 std::uint64_t fingerprint_of(const std::vector<LegacyBlob>& blobs, Family family) {
     Fingerprint all;
     for (const auto& blob : blobs) {
-        all.add(fingerprint_of(blob, family));
+        all.add(fingerprint_of(blob.entries(), blob.info, family));
     }
     return all.value();
 }
 
-Result<std::vector<RuleTable>> parse_blobs(const std::vector<LegacyBlob>& blobs, Family family) {
+// Each blob's memory is given back while its rules are made of it: a large one is never there beside all its rules.
+// NOLINTNEXTLINE(cppcoreguidelines-rvalue-reference-param-not-moved): it ends here
+Result<std::vector<RuleTable>> parse_blobs(std::vector<LegacyBlob>&& blobs, Family family) {
     std::vector<RuleTable> tables;
     const SetNameOf set_name = kernel_set_names();
-    for (const auto& blob : blobs) {
-        auto table = parse_legacy_blob(blob.entries, blob.info, family, set_name);
+    for (auto& blob : blobs) {
+        auto table = parse_legacy_blob(blob.entries(), blob.info, family, set_name,
+                                       [&blob](std::size_t size) { blob.give_back(size); });
         if (!table) {
             return std::unexpected(table.error());
         }
         tables.push_back(*std::move(table));
+        blob.answer = Pages();
     }
     return tables;
 }
 
 template <class Entry>
-std::uint64_t fingerprint_of_entries(const LegacyBlob& blob) {
+std::uint64_t fingerprint_of_entries(std::span<const std::byte> rest, const LegacyInfo& info) {
     Fingerprint print;
-    print.add(blob.info.name);
-    print.add(blob.info.valid_hooks);
-    for (const auto offset : blob.info.hook_entry) {
+    print.add(info.name);
+    print.add(info.valid_hooks);
+    for (const auto offset : info.hook_entry) {
         print.add(offset);
     }
     constexpr std::size_t counters_end = offsetof(Entry, counters) + sizeof(xt_counters);
-    std::span<const std::byte> rest(blob.entries);
     while (rest.size() >= sizeof(Entry)) {
         std::uint16_t size = 0;
         std::memcpy(&size, rest.data() + offsetof(Entry, next_offset), sizeof(size));
@@ -156,27 +162,37 @@ Result<LegacyBlob> read_legacy_blob(const std::string& table, Family family) {
     if (!info) {
         return std::unexpected(info.error());
     }
-    // struct ipt_get_entries: the table's name and size, then room for the entries.
-    constexpr std::size_t header = offsetof(ipt_get_entries, entrytable);
-    std::vector<std::byte> answer(header + info->size);
-    std::memcpy(answer.data(), table.c_str(), std::min(table.size(), std::size_t{XT_TABLE_MAXNAMELEN - 1}));
-    std::memcpy(answer.data() + offsetof(ipt_get_entries, size), &info->size, sizeof(info->size));
-    if (const auto done = ask(fd, IPT_SO_GET_ENTRIES, answer, table, family); !done) {
+    auto answer = Pages::allocate(entries_at + info->size);
+    if (!answer) {
+        return system_error(fmt::format("no memory for table {} of {}", table, tool(family)));
+    }
+    const auto bytes = answer->bytes();
+    std::memcpy(bytes.data(), table.c_str(), std::min(table.size(), std::size_t{XT_TABLE_MAXNAMELEN - 1}));
+    std::memcpy(bytes.data() + offsetof(ipt_get_entries, size), &info->size, sizeof(info->size));
+    if (const auto done = ask(fd, IPT_SO_GET_ENTRIES, bytes, table, family); !done) {
         return std::unexpected(done.error());
     }
-    answer.erase(answer.begin(), answer.begin() + header);  // tables are large: no second one of them
-    return LegacyBlob{*info, std::move(answer)};
+    return LegacyBlob{*info, *std::move(answer)};
 }
 
-std::uint64_t fingerprint_of(const LegacyBlob& blob, Family family) {
-    return family == Family::ipv4 ? fingerprint_of_entries<ipt_entry>(blob) : fingerprint_of_entries<ip6t_entry>(blob);
+std::span<const std::byte> LegacyBlob::entries() const {
+    return answer.bytes().subspan(entries_at);
+}
+
+void LegacyBlob::give_back(std::size_t size) {
+    answer.give_back(entries_at + size);
+}
+
+std::uint64_t fingerprint_of(std::span<const std::byte> blob, const LegacyInfo& info, Family family) {
+    return family == Family::ipv4 ? fingerprint_of_entries<ipt_entry>(blob, info)
+                                  : fingerprint_of_entries<ip6t_entry>(blob, info);
 }
 
 ReadIfNew<std::vector<RuleTable>> read_legacy_tables_if_new(Family family, std::optional<std::uint64_t> known) {
     constexpr int attempts = 5;
     Error last;
     for (int attempt = 0; attempt < attempts; ++attempt) {
-        const auto blobs = read_blobs(family);
+        auto blobs = read_blobs(family);
         if (!blobs && blobs.error().code != EAGAIN) {
             return std::unexpected(blobs.error());
         }
@@ -189,7 +205,7 @@ ReadIfNew<std::vector<RuleTable>> read_legacy_tables_if_new(Family family, std::
             return std::nullopt;
         }
         // A table replaced by one of the same size and other hooks looks malformed: read again as well.
-        auto tables = parse_blobs(*blobs, family);
+        auto tables = parse_blobs(*std::move(blobs), family);
         if (tables) {
             return Versioned{version, *std::move(tables)};
         }

@@ -2,10 +2,12 @@
 // The parser of iptables-legacy's blob against answers that are cut off or lie. AddressSanitizer watches in debug.
 #include <linux/netfilter/x_tables.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "rules.hpp"
 #include "state/legacy.hpp"
@@ -16,7 +18,13 @@ namespace {
 
 const SetNameOf no_sets = [](std::uint16_t /*index*/) { return std::optional<std::string>(); };
 
-LegacyBlob blob_of(Family family) {
+// A copy, for tests to change.
+struct Copy {
+    LegacyInfo info;
+    std::vector<std::byte> entries;
+};
+
+Copy blob_of(Family family) {
     return in_fresh_netns([family] {
         const std::string address = family == Family::ipv4 ? "10.244.1.7:8080" : "[2001:db8::2]:8080";
         restore("legacy", family,
@@ -26,7 +34,9 @@ LegacyBlob blob_of(Family family) {
                 "-m multiport --dports 80,443 -j CNI-DN-x\n"
                 "-A CNI-DN-x -p tcp -m tcp --dport 80 -j DNAT --to-destination " +
                     address + "\nCOMMIT\n");
-        return value_of(read_legacy_blob("nat", family));
+        const auto blob = value_of(read_legacy_blob("nat", family));
+        const auto entries = blob.entries();
+        return Copy{blob.info, {entries.begin(), entries.end()}};
     });
 }
 
@@ -34,7 +44,7 @@ LegacyBlob blob_of(Family family) {
 
 TEST_CASE("every truncation of a table is an error or a table, never a crash") {
     for (const Family family : {Family::ipv4, Family::ipv6}) {
-        const LegacyBlob blob = blob_of(family);
+        const Copy blob = blob_of(family);
         REQUIRE(parse_legacy_blob(blob.entries, blob.info, family, no_sets));
         for (std::size_t size = 0; size < blob.entries.size(); ++size) {
             // A copy of exactly this size, so that a read behind it is seen.
@@ -53,7 +63,7 @@ TEST_CASE("every truncation of a table is an error or a table, never a crash") {
 
 TEST_CASE("no byte of a table is trusted") {
     for (const Family family : {Family::ipv4, Family::ipv6}) {
-        const LegacyBlob blob = blob_of(family);
+        const Copy blob = blob_of(family);
         std::size_t refused = 0;
         for (std::size_t at = 0; at < blob.entries.size(); ++at) {
             for (const auto value : {std::byte{0}, std::byte{1}, std::byte{0x7f}, std::byte{0xff}}) {
@@ -67,7 +77,7 @@ TEST_CASE("no byte of a table is trusted") {
 }
 
 TEST_CASE("hooks and counts that do not fit the entries are refused") {
-    const LegacyBlob blob = blob_of(Family::ipv4);
+    const Copy blob = blob_of(Family::ipv4);
     const auto parses = [&blob](const LegacyInfo& info) {
         return parse_legacy_blob(blob.entries, info, Family::ipv4, no_sets).has_value();
     };
@@ -85,23 +95,42 @@ TEST_CASE("hooks and counts that do not fit the entries are refused") {
     CHECK_FALSE(parse_legacy_blob({}, {}, Family::ipv4, no_sets));
 }
 
+TEST_CASE("what was parsed is not looked at again, so its memory can go") {
+    for (const Family family : {Family::ipv4, Family::ipv6}) {
+        auto blob = blob_of(family);
+        const auto whole = value_of(parse_legacy_blob(blob.entries, blob.info, family, no_sets));
+        std::size_t gone = 0;
+        const auto table = value_of(parse_legacy_blob(blob.entries, blob.info, family, no_sets, [&](std::size_t size) {
+            CHECK(size > gone);
+            gone = size;
+            std::ranges::fill(std::span(blob.entries).first(size), std::byte{});
+        }));
+        CHECK(gone == blob.entries.size());
+        REQUIRE(table.chains.size() == whole.chains.size());
+        for (std::size_t i = 0; i < table.chains.size(); ++i) {
+            CHECK(table.chains[i].name == whole.chains[i].name);
+            CHECK(table.chains[i].rules == whole.chains[i].rules);
+        }
+    }
+}
+
 TEST_CASE("only packet counters do not make a table another one") {
     for (const Family family : {Family::ipv4, Family::ipv6}) {
-        const LegacyBlob blob = blob_of(family);
-        const auto version = fingerprint_of(blob, family);
+        const Copy blob = blob_of(family);
+        const auto version = fingerprint_of(blob.entries, blob.info, family);
         std::size_t ignored = 0;
         for (std::size_t at = 0; at < blob.entries.size(); ++at) {
             auto other = blob;
             other.entries[at] ^= std::byte{1};
-            ignored += fingerprint_of(other, family) == version ? 1U : 0U;
+            ignored += fingerprint_of(other.entries, other.info, family) == version ? 1U : 0U;
         }
         CHECK(ignored == blob.info.num_entries * sizeof(xt_counters));
         auto shorter = blob;
         shorter.entries.pop_back();
-        CHECK(fingerprint_of(shorter, family) != version);
+        CHECK(fingerprint_of(shorter.entries, shorter.info, family) != version);
         auto hooked = blob;
         ++hooked.info.hook_entry[0];
-        CHECK(fingerprint_of(hooked, family) != version);
+        CHECK(fingerprint_of(hooked.entries, hooked.info, family) != version);
     }
 }
 
@@ -132,7 +161,7 @@ TEST_CASE("tables are taken apart only if they are new") {
 }
 
 TEST_CASE("an error names the table and where it is malformed") {
-    LegacyBlob blob = blob_of(Family::ipv6);
+    Copy blob = blob_of(Family::ipv6);
     blob.entries.resize(8);
     blob.info.size = 8;
     const auto table = parse_legacy_blob(blob.entries, blob.info, Family::ipv6, no_sets);

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <utility>
+
+namespace hptrace {
+
+// Memory of the kernel's own, for something large that is needed once: it is zero without being written to, and what is
+// done with goes back before the rest does.
+class Pages {
+public:
+    Pages() = default;
+    // Nothing: there is no memory (errno says so).
+    static std::optional<Pages> allocate(std::size_t size) {
+        void* const begin =
+            ::mmap(nullptr, std::max<std::size_t>(size, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (begin == MAP_FAILED) {
+            return std::nullopt;
+        }
+        return Pages(static_cast<std::byte*>(begin), size);
+    }
+
+    Pages(Pages&& other) noexcept
+        : begin_(std::exchange(other.begin_, nullptr)),
+          size_(std::exchange(other.size_, 0)),
+          given_back_(std::exchange(other.given_back_, 0)) {}
+    Pages& operator=(Pages&& other) noexcept {
+        std::swap(begin_, other.begin_);
+        std::swap(size_, other.size_);
+        std::swap(given_back_, other.given_back_);
+        return *this;
+    }
+    Pages(const Pages&) = delete;
+    Pages& operator=(const Pages&) = delete;
+    ~Pages() {
+        if (begin_ != nullptr) {
+            ::munmap(begin_, std::max<std::size_t>(size_, 1));
+        }
+    }
+
+    [[nodiscard]] std::span<std::byte> bytes() const { return {begin_, size_}; }
+
+    // The first `size` bytes are not needed any more: they read as zero from now on. Cheap: a piece at a time is given
+    // back, so it can be called for every few bytes.
+    void give_back(std::size_t size) {
+        constexpr std::size_t piece = std::size_t{1} << 20U;  // a multiple of every page size
+        const auto whole = std::min(size, size_) / piece * piece;
+        if (whole > given_back_) {
+            ::madvise(begin_ + given_back_, whole - given_back_, MADV_DONTNEED);
+            given_back_ = whole;
+        }
+    }
+
+private:
+    Pages(std::byte* begin, std::size_t size) : begin_(begin), size_(size) {}
+
+    std::byte* begin_ = nullptr;
+    std::size_t size_ = 0;
+    std::size_t given_back_ = 0;
+};
+
+}  // namespace hptrace
