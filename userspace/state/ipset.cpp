@@ -6,15 +6,18 @@
 #include <linux/netfilter/nfnetlink.h>
 
 #include <algorithm>
-
-#include "base/presence.hpp"
+#include <cerrno>
+#include <string_view>
 
 namespace hptrace {
 
 namespace {
 
-Request ipset_request(unsigned command, std::uint16_t flags, std::uint8_t protocol) {
-    Request request(nfnl_type(NFNL_SUBSYS_IPSET, command), flags);
+constexpr std::string_view port_type = "bitmap:port";
+constexpr std::string_view ip_port_type = "hash:ip,port";
+
+Request ipset_request(unsigned command, std::uint8_t protocol) {
+    Request request(nfnl_type(NFNL_SUBSYS_IPSET, command), 0);
     auto& header = request.family_header<nfgenmsg>();
     header.nfgen_family = AF_INET;
     header.version = NFNETLINK_V0;
@@ -24,7 +27,7 @@ Request ipset_request(unsigned command, std::uint16_t flags, std::uint8_t protoc
 
 // The newest protocol both sides speak: kernels before 4.20 know only version 6.
 Result<std::uint8_t> negotiate_protocol(NetlinkSocket& socket) {
-    auto request = ipset_request(IPSET_CMD_PROTOCOL, 0, IPSET_PROTOCOL);
+    auto request = ipset_request(IPSET_CMD_PROTOCOL, IPSET_PROTOCOL);
     std::uint8_t protocol = IPSET_PROTOCOL_MIN;
     const auto answered = socket.exchange(request, [&](const Message& message) -> Result<void> {
         const auto attributes = message.attributes<nfgenmsg>();
@@ -44,74 +47,27 @@ Result<std::uint8_t> negotiate_protocol(NetlinkSocket& socket) {
     return protocol;
 }
 
-Result<std::vector<IpSet>> list(NetlinkSocket& socket, Request& request) {
-    std::vector<IpSet> sets;
-    const auto listed =
-        socket.exchange(request, [&](const Message& message) -> Result<void> { return parse_ipset(message, sets); });
-    if (!listed) {
-        return std::unexpected(listed.error());
+// struct nla_policy of hash:ip,port and bitmap:port (ip_set_hash_ipport.c, ip_set_bitmap_port.c).
+Request test_request(const IpSet& set, const SetMember& member, std::uint8_t protocol) {
+    auto request = ipset_request(IPSET_CMD_TEST, protocol);
+    auto* const header = request.header();
+    mnl_attr_put_strz(header, IPSET_ATTR_SETNAME, set.name.c_str());
+    auto* const data = mnl_attr_nest_start(header, IPSET_ATTR_DATA);
+    if (member.ip) {
+        auto* const ip = mnl_attr_nest_start(header, IPSET_ATTR_IP);
+        const auto type = member.ip->family == Family::ipv4 ? IPSET_ATTR_IPADDR_IPV4 : IPSET_ATTR_IPADDR_IPV6;
+        mnl_attr_put(header, static_cast<std::uint16_t>(type | NLA_F_NET_BYTEORDER), member.ip->size(),
+                     member.ip->bytes.data());
+        mnl_attr_nest_end(header, ip);
     }
-    return sets;
-}
-
-Result<SetMember> parse_member(Bytes data) {
-    const auto attributes = Attributes::parse(data);
-    if (!attributes) {
-        return std::unexpected(attributes.error());
+    if (member.port) {
+        mnl_attr_put_u16(header, IPSET_ATTR_PORT | NLA_F_NET_BYTEORDER, htons(*member.port));
     }
-    SetMember member{.ip = std::nullopt,
-                     .port = attributes->port(IPSET_ATTR_PORT),
-                     .protocol = attributes->number<std::uint8_t>(IPSET_ATTR_PROTO)};
-    if (attributes->find(IPSET_ATTR_IP)) {
-        const auto ip = attributes->nested(IPSET_ATTR_IP);
-        if (!ip) {
-            return std::unexpected(ip.error());
-        }
-        member.ip = ip->address(IPSET_ATTR_IPADDR_IPV4, Family::ipv4);
-        if (!member.ip) {
-            member.ip = ip->address(IPSET_ATTR_IPADDR_IPV6, Family::ipv6);
-        }
-        if (!member.ip) {
-            return failure("ipset member without its address");
-        }
+    if (member.protocol) {
+        mnl_attr_put_u8(header, IPSET_ATTR_PROTO, *member.protocol);
     }
-    return member;
-}
-
-Result<std::vector<IpSet>> read_once(std::string_view name_prefix) {
-    auto socket = NetlinkSocket::open(NETLINK_NETFILTER, "ipset");
-    if (!socket) {
-        return std::unexpected(socket.error());
-    }
-    const auto protocol = negotiate_protocol(*socket);
-    if (!protocol) {
-        return std::unexpected(protocol.error());
-    }
-    // Names first: other people's sets can have millions of members.
-    auto names = ipset_request(IPSET_CMD_LIST, NLM_F_DUMP, *protocol);
-    mnl_attr_put_u32(names.header(), IPSET_ATTR_FLAGS, htonl(IPSET_FLAG_LIST_SETNAME));
-    const auto all = list(*socket, names);
-    if (!all) {
-        return std::unexpected(all.error());
-    }
-    std::vector<IpSet> wanted;
-    for (const auto& [name, type, members] : *all) {
-        if (!name.starts_with(name_prefix)) {
-            continue;
-        }
-        auto request = ipset_request(IPSET_CMD_LIST, NLM_F_DUMP, *protocol);
-        mnl_attr_put_strz(request.header(), IPSET_ATTR_SETNAME, name.c_str());
-        auto sets = list(*socket, request);
-        if (sets) {
-            std::ranges::move(*sets, std::back_inserter(wanted));
-        } else if (sets.error().code != ENOENT) {  // destroyed meanwhile: then it is not there
-            return std::unexpected(sets.error());
-        }
-    }
-    for (auto& set : wanted) {
-        std::ranges::sort(set.members);
-    }
-    return wanted;
+    mnl_attr_nest_end(header, data);
+    return request;
 }
 
 }  // namespace
@@ -120,47 +76,79 @@ bool IpSet::contains(const SetMember& member) const {
     return std::ranges::binary_search(members, member);
 }
 
-Result<void> parse_ipset(const Message& message, std::vector<IpSet>& sets) {
-    const auto attributes = message.attributes<nfgenmsg>();
-    if (!attributes) {
-        return std::unexpected(attributes.error());
+SetMember as_in(const IpSet& set, SetMember member) {
+    if (set.type == port_type) {
+        member.ip.reset();
+        member.protocol.reset();
     }
-    const auto name = attributes->text(IPSET_ATTR_SETNAME);
-    if (!name) {
-        return failure("ipset message without the set's name");
-    }
-    if (sets.empty() || sets.back().name != *name) {
-        sets.push_back({.name = *name, .type = {}, .members = {}});
-    }
-    auto& set = sets.back();
-    if (const auto type = attributes->text(IPSET_ATTR_TYPENAME)) {
-        set.type = *type;
-    }
-    if (!attributes->find(IPSET_ATTR_ADT)) {
-        return {};
-    }
-    const auto members = attributes->nested(IPSET_ATTR_ADT);
-    if (!members) {
-        return std::unexpected(members.error());
-    }
-    for (const auto& [type, payload] : members->all()) {
-        if (type != IPSET_ATTR_DATA) {
-            continue;
-        }
-        const auto member = parse_member(payload);
-        if (!member) {
-            return std::unexpected(member.error());
-        }
-        set.members.push_back(*member);
-    }
-    return {};
+    return member;
 }
 
-Result<std::vector<IpSet>> read_ipsets(std::string_view name_prefix) {
-    if (!subsystem_present("ip_set") || !subsystem_present("nfnetlink")) {
-        return std::vector<IpSet>{};
+Result<KernelSets> KernelSets::open() {
+    auto socket = NetlinkSocket::open(NETLINK_NETFILTER, "ipset");
+    if (!socket) {
+        return std::unexpected(socket.error());
     }
-    return retry_interrupted([&] { return read_once(name_prefix); });
+    const auto protocol = negotiate_protocol(*socket);
+    if (!protocol) {
+        return std::unexpected(protocol.error());
+    }
+    return KernelSets(*std::move(socket), *protocol);
+}
+
+Result<std::vector<IpSet>> KernelSets::existing(const std::vector<std::string>& names) {
+    std::vector<Request> requests;
+    for (const auto& name : names) {
+        requests.push_back(ipset_request(IPSET_CMD_HEADER, protocol_));
+        mnl_attr_put_strz(requests.back().header(), IPSET_ATTR_SETNAME, name.c_str());
+    }
+    std::vector<IpSet> sets;
+    const auto answer = [&](std::size_t request, const Message& message) -> Result<void> {
+        const auto attributes = message.attributes<nfgenmsg>();
+        if (!attributes) {
+            return std::unexpected(attributes.error());
+        }
+        const auto type = attributes->text(IPSET_ATTR_TYPENAME);
+        if (!type) {
+            return failure("an ipset without a type");
+        }
+        sets.push_back({.name = names[request], .type = *type, .members = {}});
+        return {};
+    };
+    const auto refusal = [](std::size_t /*request*/, int code) -> Result<void> {
+        return code == ENOENT ? Result<void>() : system_error("refused by the kernel", code);
+    };
+    if (const auto asked = socket_.exchange_all(requests, answer, refusal); !asked) {
+        return std::unexpected(asked.error());
+    }
+    return sets;
+}
+
+Result<std::vector<bool>> KernelSets::test(const IpSet& set, const std::vector<SetMember>& members) {
+    std::vector<bool> answers(members.size(), false);
+    if (set.type != port_type && set.type != ip_port_type) {
+        return answers;
+    }
+    // What is in the set has no answer at all, so that most questions cost nothing more than being asked.
+    constexpr std::size_t at_once = 256;
+    std::vector<Request> requests;
+    for (std::size_t begin = 0; begin < members.size(); begin += requests.size()) {
+        requests.clear();
+        for (std::size_t i = begin; i < std::min(members.size(), begin + at_once); ++i) {
+            requests.push_back(test_request(set, as_in(set, members[i]), protocol_));
+            answers[i] = true;
+        }
+        const auto answer = [](std::size_t /*request*/, const Message& /*message*/) -> Result<void> { return {}; };
+        const auto refusal = [&](std::size_t request, int code) -> Result<void> {
+            answers[begin + request] = false;
+            const bool not_in_it = code == IPSET_ERR_EXIST || code == ENOENT;
+            return not_in_it ? Result<void>() : system_error("refused by the kernel", code);
+        };
+        if (const auto asked = socket_.exchange_all(requests, answer, refusal); !asked) {
+            return std::unexpected(asked.error());
+        }
+    }
+    return answers;
 }
 
 }  // namespace hptrace

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/address.hpp"
@@ -29,12 +30,29 @@ struct IpSet {
     [[nodiscard]] bool contains(const SetMember& member) const;
 };
 
-// The ipsets of the calling thread's network namespace whose name begins with `name_prefix`, with their members.
-// Empty if ip_set is not present: asking would load it. Error: EPERM, truncated answers.
-Result<std::vector<IpSet>> read_ipsets(std::string_view name_prefix);
+// `member` with no more than the dimensions the set's type has ("bitmap:port": the port alone).
+SetMember as_in(const IpSet& set, SetMember member);
 
-// Adds what one IPSET_CMD_LIST message says to `sets`: a large set comes in several messages, and only the first of
-// them has its type. Error: truncated or malformed.
-Result<void> parse_ipset(const Message& message, std::vector<IpSet>& sets);
+// Questions about the ipsets of the calling thread's network namespace that leave no trace: IPSET_CMD_HEADER and
+// IPSET_CMD_TEST of net/netfilter/ipset/ip_set_core.c. A set is never listed (IPSET_CMD_LIST, also of names alone): the
+// kernel holds a reference to each while it does (ref_netlink), and whoever swaps it with another one meanwhile, as
+// kube-router's network policies do all the time, fails with EBUSY.
+class KernelSets {
+public:
+    // Only where ip_set and nfnetlink are present: it loads them. Errors: EPERM.
+    static Result<KernelSets> open();
+
+    // Those of the sets with these names that exist, without members.
+    Result<std::vector<IpSet>> existing(const std::vector<std::string>& names);
+    // Which of `members` are in the set: an answer for each of them, in their order. Of a type other than bitmap:port
+    // and hash:ip,port none are. A set that is gone has none.
+    Result<std::vector<bool>> test(const IpSet& set, const std::vector<SetMember>& members);
+
+private:
+    KernelSets(NetlinkSocket socket, std::uint8_t protocol) : socket_(std::move(socket)), protocol_(protocol) {}
+
+    NetlinkSocket socket_;
+    std::uint8_t protocol_;
+};
 
 }  // namespace hptrace

@@ -124,43 +124,6 @@ Result<std::vector<VirtualServer>> read_once() {
     return servers;
 }
 
-// kube-proxy's sets (pkg/proxy/ipvs/ipset.go); "KUBE-6-…" for IPv6.
-struct KindOfSet {
-    std::string_view name;  // after "KUBE-" or "KUBE-6-"
-    ServiceKind kind;
-    bool external_local;
-    Protocol protocol;  // of sets that hold only ports
-};
-
-constexpr auto kinds_of_sets = std::to_array<KindOfSet>({
-    {"CLUSTER-IP", ServiceKind::cluster_ip, false, Protocol::tcp},
-    {"LOAD-BALANCER-LOCAL", ServiceKind::load_balancer, true, Protocol::tcp},
-    {"LOAD-BALANCER", ServiceKind::load_balancer, false, Protocol::tcp},
-    {"EXTERNAL-IP-LOCAL", ServiceKind::external_ip, true, Protocol::tcp},
-    {"EXTERNAL-IP", ServiceKind::external_ip, false, Protocol::tcp},
-    {"NODE-PORT-LOCAL-TCP", ServiceKind::node_port, true, Protocol::tcp},
-    {"NODE-PORT-TCP", ServiceKind::node_port, false, Protocol::tcp},
-    {"NODE-PORT-LOCAL-UDP", ServiceKind::node_port, true, Protocol::udp},
-    {"NODE-PORT-UDP", ServiceKind::node_port, false, Protocol::udp},
-    {"NODE-PORT-LOCAL-SCTP-HASH", ServiceKind::node_port, true, Protocol::sctp},
-    {"NODE-PORT-SCTP-HASH", ServiceKind::node_port, false, Protocol::sctp},
-});
-constexpr std::string_view health_check_set = "HEALTH-CHECK-NODE-PORT";
-
-const IpSet* find_set(const std::vector<IpSet>& sets, Family family, std::string_view name) {
-    const auto full_name = std::string(family == Family::ipv4 ? "KUBE-" : "KUBE-6-").append(name);
-    const auto found = std::ranges::find(sets, full_name, &IpSet::name);
-    return found == sets.end() ? nullptr : &*found;
-}
-
-bool is_member(const IpSet& set, const KindOfSet& kind, const Endpoint& address, Protocol protocol) {
-    if (set.type == "bitmap:port") {
-        return protocol == kind.protocol &&
-               set.contains({.ip = std::nullopt, .port = address.port, .protocol = std::nullopt});
-    }
-    return set.contains({.ip = address.ip, .port = address.port, .protocol = std::to_underlying(protocol)});
-}
-
 // Local addresses; true: also on a device that is for Services only.
 using LocalAddresses = std::unordered_map<Address, bool>;
 
@@ -179,32 +142,25 @@ ServiceKind guess_kind(const LocalAddresses& addresses, const Address& ip) {
     return local == addresses.end() || local->second ? ServiceKind::cluster_ip : ServiceKind::node_port;
 }
 
-void set_kind(Service& service, const Endpoint& address, const std::vector<IpSet>& sets,
+void set_kind(Service& service, const SetQuery& query, const std::vector<IpSet>& sets,
               const LocalAddresses& addresses) {
-    for (const auto& kind : kinds_of_sets) {
-        const auto* const set = find_set(sets, service.family, kind.name);
-        if (set != nullptr && is_member(*set, kind, address, service.protocol)) {
-            service.kind = kind.kind;
-            service.external_local = kind.external_local;
-            return;
-        }
+    if (const auto known = kind_of_service(sets, query)) {
+        service.kind = known->kind;
+        service.external_local = known->external_local;
+    } else {
+        service.kind = guess_kind(addresses, query.address.ip);
     }
-    service.kind = guess_kind(addresses, address.ip);
 }
 
 // kube-proxy itself answers them on every node address; there is no virtual server.
 void add_health_check_ports(const std::vector<IpSet>& sets, NodeState& state) {
     for (const auto family : {Family::ipv4, Family::ipv6}) {
-        const auto* const set = find_set(sets, family, health_check_set);
-        if (set == nullptr) {
-            continue;
-        }
-        for (const auto& member : set->members) {
+        for (const auto port : health_check_ports(sets, family)) {
             Service service;
             service.kind = ServiceKind::health_check_node_port;
             service.proxy = ServiceProxy::ipvs;
             service.family = family;
-            service.port = member.port.value_or(0);
+            service.port = port;
             state.services.push_back(std::move(service));
         }
     }
@@ -264,6 +220,16 @@ Result<std::vector<VirtualServer>> read_virtual_servers() {
     return retry_interrupted(read_once);
 }
 
+std::vector<SetQuery> set_queries(const std::vector<VirtualServer>& servers) {
+    std::vector<SetQuery> queries;
+    for (const auto& server : servers) {
+        if (const auto protocol = service_protocol(server)) {
+            queries.push_back({.address = server.address, .protocol = *protocol});
+        }
+    }
+    return queries;
+}
+
 void add_ipvs_services(const std::vector<VirtualServer>& servers, const std::vector<IpSet>& sets, NodeState& state) {
     const auto addresses = index_of(state.local_addresses);
     for (const auto& server : servers) {
@@ -280,7 +246,7 @@ void add_ipvs_services(const std::vector<VirtualServer>& servers, const std::vec
         service.protocol = *protocol;
         service.endpoints = server.real_servers;
         service.persistent = server.persistent;
-        set_kind(service, server.address, sets, addresses);
+        set_kind(service, {server.address, *protocol}, sets, addresses);
         state.services.push_back(std::move(service));
     }
     if (state.proxy == ProxyMode::none && !servers.empty()) {

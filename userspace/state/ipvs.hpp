@@ -9,6 +9,7 @@
 #include "base/address.hpp"
 #include "base/error.hpp"
 #include "state/ipset.hpp"
+#include "state/kube_sets.hpp"
 #include "state/netlink.hpp"
 #include "state/node_state.hpp"
 
@@ -39,7 +40,7 @@ Result<Endpoint> parse_real_server(const Message& message, Family family);
 // firewall mark or for all ports are only counted. Sets `proxy` if the rules did not.
 void add_ipvs_services(const std::vector<VirtualServer>& servers, const std::vector<IpSet>& sets, NodeState& state);
 
-// Prefix of the names of kube-proxy's ipsets.
-constexpr std::string_view kube_set_prefix = "KUBE-";
+// What kube-proxy's sets are to be asked about these: all but what cannot be Services.
+std::vector<SetQuery> set_queries(const std::vector<VirtualServer>& servers);
 
 }  // namespace hptrace

@@ -25,6 +25,19 @@ std::optional<int> status_of(const Message& message) {
     return -status;
 }
 
+// The first message of `datagram`, which is shortened by it.
+Result<Message> next_message(Bytes& datagram) {
+    const auto* header = reinterpret_cast<const nlmsghdr*>(datagram.data());
+    if (datagram.size() < sizeof(*header) || header->nlmsg_len < sizeof(*header) ||
+        header->nlmsg_len > datagram.size()) {
+        return failure("truncated netlink message");
+    }
+    const Message message{.header = header,
+                          .payload = datagram.subspan(sizeof(*header), header->nlmsg_len - sizeof(*header))};
+    datagram = datagram.subspan(std::min(netlink_align(header->nlmsg_len), datagram.size()));
+    return message;
+}
+
 // What one message means for the whole answer: true if more is to come.
 Result<bool> read_message(const Message& message, const MessageHandler& handle) {
     if ((message.header->nlmsg_flags & NLM_F_DUMP_INTR) != 0) {
@@ -194,6 +207,70 @@ Result<void> NetlinkSocket::exchange(Request& request, const MessageHandler& han
             return {};
         }
     }
+}
+
+Result<void> NetlinkSocket::exchange_all(std::span<Request> requests, const AnswerHandler& answer,
+                                         const RefusalHandler& refusal) {
+    if (requests.empty()) {
+        return {};
+    }
+    const auto first = sequence_ + 1;
+    std::vector<std::uint8_t> all;
+    for (auto& request : requests) {
+        auto* const header = request.header();
+        header->nlmsg_seq = ++sequence_;
+        if (header != requests.back().header()) {  // the kernel works through them in order: the last one's will do
+            header->nlmsg_flags &= static_cast<std::uint16_t>(~NLM_F_ACK);
+        }
+        const auto bytes = Bytes(reinterpret_cast<const std::uint8_t*>(header), header->nlmsg_len);
+        all.insert(all.end(), bytes.begin(), bytes.end());
+        all.resize(netlink_align(all.size()));
+    }
+    if (mnl_socket_sendto(socket_.get(), all.data(), all.size()) < 0) {
+        return std::unexpected(explain({.what = "cannot send netlink requests", .code = errno, .hint = {}}));
+    }
+    bool more = true;
+    const auto handle = [&](const Message& message) -> Result<void> {
+        const std::size_t place = message.header->nlmsg_seq - first;
+        if (place >= requests.size()) {
+            return failure("netlink message that answers another request");
+        }
+        if (message.header->nlmsg_type != NLMSG_ERROR) {
+            return answer(place, message);
+        }
+        std::int32_t status = 0;
+        if (message.payload.size() < sizeof(status)) {
+            return failure("truncated netlink error message");
+        }
+        std::memcpy(&status, message.payload.data(), sizeof(status));
+        more = place + 1 != requests.size();
+        if (status == 0) {
+            return {};
+        }
+        // A subsystem may have errors of its own beyond errno's, but they are negative like those.
+        return refusal(place, status > 0 || status == INT32_MIN ? EPROTO : -status);
+    };
+    while (more) {
+        const auto received = mnl_socket_recvfrom(socket_.get(), buffer_.data(), buffer_.size());
+        if (received < 0 && errno == EINTR) {
+            continue;
+        }
+        if (received <= 0) {
+            return std::unexpected(
+                explain({.what = "cannot receive a netlink answer", .code = received < 0 ? errno : 0, .hint = {}}));
+        }
+        Bytes datagram = Bytes(buffer_).first(static_cast<std::size_t>(received));
+        while (more && !datagram.empty()) {
+            const auto message = next_message(datagram);
+            if (!message) {
+                return std::unexpected(explain(message.error()));
+            }
+            if (const auto handled = handle(*message); !handled) {
+                return std::unexpected(explain(handled.error()));
+            }
+        }
+    }
+    return {};
 }
 
 }  // namespace hptrace

@@ -124,6 +124,14 @@ public:
     // Sends the request and hands every message of its answer to `handle`.
     Result<void> exchange(Request& request, const MessageHandler& handle);
 
+    // A message that answers the request at this place.
+    using AnswerHandler = std::function<Result<void>(std::size_t request, const Message& message)>;
+    // The request at this place failed, with an errno or an error of the subsystem's own.
+    using RefusalHandler = std::function<Result<void>(std::size_t request, int code)>;
+    // Sends all requests (no dumps) in one system call and hands over the answers; of a request that is done without
+    // one there is none. Not more than a few hundred at a time: their answers wait in the socket.
+    Result<void> exchange_all(std::span<Request> requests, const AnswerHandler& answer, const RefusalHandler& refusal);
+
 private:
     struct Close {
         void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }

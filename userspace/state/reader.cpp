@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <utility>
 
 #include "base/clock.hpp"
@@ -106,7 +107,7 @@ bool NodeReader::update_all(const hptrace_changes& changes) {
     different |= update_counted(nf_tables_, HPTRACE_SOURCE_NFTABLES, changes, rules(sources_.nf_tables));
     different |= update_counted(ip_vs_, HPTRACE_SOURCE_IPVS, changes,
                                 [this](auto& part) { return update(part, sources_.ip_vs, as_it_is); });
-    different |= update(ipset_, sources_.ipset, as_it_is);
+    different |= update(ipset_, [&](auto known) { return sources_.ipset(set_question(), known); }, as_it_is);
     routes_announced_ = sources_.routes_changed() || routes_announced_;
     if (routes_announced_ || !routes_.version) {
         routes_announced_ = false;
@@ -117,6 +118,23 @@ bool NodeReader::update_all(const hptrace_changes& changes) {
         different = true;
     }
     return different;
+}
+
+KubeSetQuestion NodeReader::set_question() const {
+    KubeSetQuestion question{.served = set_queries(*ip_vs_.content), .hostport_ports = {}};
+    std::set<Endpoint> ports;
+    for (const auto* part : {&legacy_ipv4_, &legacy_ipv6_, &nf_tables_}) {
+        for (const auto& rule : part->content->hostports) {
+            if (rule.protocol != Protocol::tcp) {
+                continue;
+            }
+            for (std::uint32_t port = rule.port.first; port <= rule.port.last; ++port) {
+                ports.insert({.ip = Address{.family = rule.family}, .port = static_cast<std::uint16_t>(port)});
+            }
+        }
+    }
+    question.hostport_ports.assign(ports.begin(), ports.end());
+    return question;
 }
 
 bool StateRead::consistent() const {

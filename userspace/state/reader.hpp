@@ -75,6 +75,8 @@ private:
     bool update_all(const hptrace_changes& changes);
     template <class T, class Update>
     bool update_counted(Part<T>& part, hptrace_source source, const hptrace_changes& changes, Update update);
+    // Of what was read of the other sources just now.
+    [[nodiscard]] KubeSetQuestion set_question() const;
     [[nodiscard]] NodeStatePtr assemble(std::uint64_t boot_ns) const;
 
     NodeSources sources_;

@@ -97,7 +97,7 @@ NodeSources all_sources(PodFolders folders, PodSource::Watching watching, std::f
         .legacy_ipv6 = [](Known known) { return read_legacy_tables_if_new(Family::ipv6, known); },
         .nf_tables = read_nf_tables_if_new,
         .ip_vs = [](Known known) { return if_new(read_virtual_servers(), known); },
-        .ipset = [](Known known) { return if_new(read_ipsets(kube_set_prefix), known); },
+        .ipset = [](const KubeSetQuestion& question, Known known) { return if_new(read_kube_sets(question), known); },
         .routes = [](Known known) { return if_new(read_local_addresses(), known); },
         .routes_changed = std::move(routes_changed),
         .pods = [pods] { return pods->news(); },

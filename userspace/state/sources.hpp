@@ -11,6 +11,7 @@
 
 #include "state/ipset.hpp"
 #include "state/ipvs.hpp"
+#include "state/kube_sets.hpp"
 #include "state/node_state.hpp"
 #include "state/pod_source.hpp"
 #include "state/ruleset.hpp"
@@ -28,11 +29,12 @@ struct NodeSources {
     Reader<std::vector<RuleTable>> legacy_ipv6;  // the same
     Reader<std::vector<RuleTable>> nf_tables;    // generation
     Reader<std::vector<VirtualServer>> ip_vs;    // fingerprint
-    Reader<std::vector<IpSet>> ipset;            // fingerprint
-    Reader<std::vector<LocalAddress>> routes;    // fingerprint
-    std::function<bool()> routes_changed;        // announced since the last call; without announcements always true
-    std::function<std::optional<Pods>()> pods;   // PodSource::news
-    std::function<bool()> pods_announced;        // PodSource::announced
+    // fingerprint, of the answer
+    std::function<ReadIfNew<std::vector<IpSet>>(const KubeSetQuestion&, std::optional<std::uint64_t> known)> ipset;
+    Reader<std::vector<LocalAddress>> routes;   // fingerprint
+    std::function<bool()> routes_changed;       // announced since the last call; without announcements always true
+    std::function<std::optional<Pods>()> pods;  // PodSource::news
+    std::function<bool()> pods_announced;       // PodSource::announced
 };
 
 // The node's own. The network namespace of the calling thread and the folders are listened to from now on; the
