@@ -21,6 +21,7 @@ class Hptrace:
                                              stderr=subprocess.PIPE, text=True)
         self.pid = self._process.pid
         self.stdout, self.stderr = [], []
+        self._arrived = []  # when each line of stdout did (time.monotonic)
         self._tracing = False
         self._answered = threading.Event()  # it traces, or it ended
         self._threads = [threading.Thread(target=self._collect, args=arguments, daemon=True)
@@ -57,6 +58,11 @@ class Hptrace:
         """The same one by one, where they would not fit into memory."""
         return (record for record in map(_parse, self.stdout) if record.get("type") == kind)
 
+    def arrivals(self, kind):
+        """The JSON lines of this type, each with the time.monotonic() at which it arrived."""
+        return [(record, when) for record, when in zip(map(_parse, self.stdout), self._arrived)
+                if record.get("type") == kind]
+
     def connections(self):
         """The records of connections, by connection_key()."""
         found = {}
@@ -77,6 +83,8 @@ class Hptrace:
     def _collect(self, stream, lines):
         for line in stream:
             lines.append(line.rstrip("\n"))
+            if lines is self.stdout:
+                self._arrived.append(time.monotonic())
             if lines is self.stderr and line.startswith("hptrace: tracing"):
                 self._tracing = True
                 self._answered.set()
