@@ -72,11 +72,17 @@ def many(count, endpoints):
 
 def whole(services):
     """All of it, for iptables-restore."""
-    lines = ["*nat", ":KUBE-SERVICES - [0:0]", ":KUBE-NODEPORTS - [0:0]", ":KUBE-MARK-MASQ - [0:0]"]
+    lines = ["*nat", ":KUBE-SERVICES - [0:0]", ":KUBE-NODEPORTS - [0:0]", ":KUBE-MARK-MASQ - [0:0]",
+             ":KUBE-POSTROUTING - [0:0]"]
     lines += [f":{chain} - [0:0]" for service in services for chain in service.chains()]
     for hook in ("PREROUTING", "OUTPUT"):
         lines.append(f'-A {hook} -m comment --comment "kubernetes service portals" -j KUBE-SERVICES')
-    lines.append("-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000")
+    lines += ['-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING',
+              "-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000",
+              "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
+              "-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000",
+              '-A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE '
+              "--random-fully"]
     lines += [rule for service in services for rule in service.dispatch()]
     lines.append(NODE_PORTS)
     for service in services:
