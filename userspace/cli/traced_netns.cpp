@@ -35,7 +35,7 @@ StateHistory::Sources sources_of(const std::shared_ptr<Reader>& reader, const Ch
 
 }  // namespace
 
-std::unique_ptr<TracedNetns> TracedNetns::here(const std::filesystem::path& node_root, const ChangeCounters& counters,
+std::unique_ptr<TracedNetns> TracedNetns::here(const NodeRoot& node_root, const ChangeCounters& counters,
                                                OnRead on_read, ClusterNamesSource cluster) {
     const auto reader = std::make_shared<NodeReader>(native_sources(PodFolders::below(node_root)), counters);
     auto sources = sources_of(reader, counters, std::move(on_read));

@@ -26,7 +26,7 @@ public:
     using OnRead = std::function<void(const NodeState&)>;
 
     // The one the calling thread is in. All calls must be made by a thread that is in it.
-    static std::unique_ptr<TracedNetns> here(const std::filesystem::path& node_root, const ChangeCounters& counters,
+    static std::unique_ptr<TracedNetns> here(const NodeRoot& node_root, const ChangeCounters& counters,
                                              OnRead on_read, ClusterNamesSource cluster);
     // Another one. Its state is read only when a connection made in it needs that. It may be of another cluster: the
     // Kubernetes API names nothing in it.

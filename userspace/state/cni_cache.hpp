@@ -3,10 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <string_view>
 #include <vector>
 
-#include "base/error.hpp"
+#include "base/root_folder.hpp"
 #include "state/node_state.hpp"
 
 namespace hptrace {
@@ -18,14 +17,13 @@ struct CniCache {
 };
 
 // What libcni remembers of the sandboxes it attached (libcni/api.go, cacheAdd): a file per container and interface,
-// removed on DEL. Files that are too large, unreadable or malformed are skipped and make the status unreadable.
-CniCache read_cni_cache(const std::filesystem::path& folder);
+// removed on DEL. Files that are unreadable or malformed are skipped and make the status unreadable; so does one so
+// large that its addresses are not known, but its container and its pod are.
+CniCache read_cni_cache(const RootFolder& root, const std::filesystem::path& folder);
+// The same of a folder that nothing in it may lead out of; `root` is its root.
+CniCache read_cni_cache(const std::filesystem::path& root);
 
 // Differs when read_cni_cache() would find something else: names, sizes and times of the files, none of them opened.
-std::uint64_t cni_cache_version(const std::filesystem::path& folder);
-
-// One file: kind cniCacheV1, or the bare result libcni wrote before 0.8. `file_name` ("<network>-<container>-<if>")
-// says what the content does not. Loopback addresses are left out. Error: not such a file.
-Result<Sandbox> parse_cni_result(std::string_view json, std::string_view file_name);
+std::uint64_t cni_cache_version(const RootFolder& root, const std::filesystem::path& folder);
 
 }  // namespace hptrace

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/folder_watch.hpp"
 
+#include <fmt/format.h>
 #include <sys/inotify.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
-#include <system_error>
+#include <iterator>
+
+#include "base/file.hpp"
 
 namespace hptrace {
 
@@ -17,54 +20,69 @@ namespace {
 constexpr std::uint32_t changes =
     IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF;
 
+// More than a node has; the kernel allows an instance fewer by default on small machines, and then says so.
+constexpr std::size_t most_subfolders = 100'000;
+
 }  // namespace
 
-FolderWatch::Identity FolderWatch::identify(const std::filesystem::path& path) {
+FolderWatch::Identity FolderWatch::identify(const RootFolder& root, const std::filesystem::path& path) {
+    const auto place = root.open_place(path);
+    if (!place) {
+        return {.error = place.error().code};
+    }
     struct stat info{};
-    if (::stat(path.c_str(), &info) != 0) {
+    if (::fstat(place->get(), &info) != 0) {
         return {.error = errno};
     }
     return {.device = info.st_dev, .inode = info.st_ino};
 }
 
-std::vector<FolderWatch::Identity> FolderWatch::identify_all() const {
+std::vector<FolderWatch::Identity> FolderWatch::identify_all(const Result<RootFolder>& root) const {
     std::vector<Identity> identities;
     identities.reserve(folders_.size());
-    std::ranges::transform(folders_, std::back_inserter(identities),
-                           [](const WatchedFolder& folder) { return identify(folder.path); });
+    std::ranges::transform(folders_, std::back_inserter(identities), [&](const WatchedFolder& folder) {
+        return root ? identify(*root, folder.path) : Identity{.error = root.error().code};
+    });
     return identities;
 }
 
-bool FolderWatch::add_one(const std::filesystem::path& path) const {
-    // What is not there is known by its identity.
-    return ::inotify_add_watch(inotify_.get(), path.c_str(), changes) >= 0 || errno == ENOENT || errno == ENOTDIR;
-}
-
-bool FolderWatch::add_subfolders(const std::filesystem::path& path) const {
-    std::error_code error;
-    auto entry = std::filesystem::directory_iterator(path, error);
-    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-        std::error_code gone;
-        if (entry->is_directory(gone) && !add_one(entry->path())) {
-            return false;
-        }
+bool FolderWatch::add_one(const RootFolder& root, const std::filesystem::path& path, std::uint32_t events) const {
+    const auto place = root.open_place(path);
+    if (!place) {  // what is not there is known by its identity
+        return is_absent(place.error());
     }
-    return !error || error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory;
+    // By its descriptor: the path could lead elsewhere by now.
+    const auto found = fmt::format("/proc/self/fd/{}", place->get());
+    return ::inotify_add_watch(inotify_.get(), found.c_str(), events) >= 0 || errno == ENOTDIR;
 }
 
-bool FolderWatch::add(const WatchedFolder& folder) const {
-    return add_one(folder.path) && (!folder.subfolders || add_subfolders(folder.path));
+bool FolderWatch::add(const RootFolder& root, const WatchedFolder& folder) const {
+    if (!add_one(root, folder.path, changes)) {
+        return false;
+    }
+    if (!folder.subfolders) {
+        return true;
+    }
+    const auto names = root.list(folder.path, most_subfolders);
+    return names
+               ? std::ranges::all_of(
+                     *names, [&](const auto& name) { return add_one(root, folder.path / name, changes | IN_ONLYDIR); })
+               : is_absent(names.error());
 }
 
 void FolderWatch::watch() {
-    auto now = identify_all();
+    const auto root = root_.open();
+    auto now = identify_all(root);
     // What is watched of folders that are not there any more ends with the instance.
     if (!inotify_ || now != watched_) {
         inotify_.reset(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
     }
     watched_ = std::move(now);
-    const bool complete = inotify_ && take_events() != News::unknown &&
-                          std::ranges::all_of(folders_, [this](const WatchedFolder& folder) { return add(folder); });
+    const auto add_all = [&] {
+        return root ? std::ranges::all_of(folders_, [&](const auto& folder) { return add(*root, folder); })
+                    : is_absent(root.error());
+    };
+    const bool complete = inotify_ && take_events() != News::unknown && add_all();
     news_ = complete ? News::none : News::unknown;
 }
 
@@ -88,7 +106,7 @@ FolderWatch::News FolderWatch::news() {
         return news_;
     }
     news_ = take_events();
-    if (news_ == News::none && identify_all() != watched_) {
+    if (news_ == News::none && identify_all(root_.open()) != watched_) {
         news_ = News::some;
     }
     return news_;

@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "base/fd.hpp"
+#include "base/root_folder.hpp"
+#include "state/node_root.hpp"
 
 namespace hptrace {
 
 struct WatchedFolder {
-    std::filesystem::path path;
-    bool subfolders = false;  // those in it are watched as well, one level deep
+    std::filesystem::path path;  // below the root
+    bool subfolders = false;     // those in it are watched as well, one level deep
 };
 
 // Tells by inotify whether it is worth looking at folders again. What a file holds is not its business, nor is it
@@ -27,12 +29,13 @@ public:
         unknown  // a folder cannot be watched: look, nothing will tell
     };
 
-    // Watches nothing yet.
-    explicit FolderWatch(std::vector<WatchedFolder> folders) : folders_(std::move(folders)) {}
+    // Watches nothing yet. Nothing below the root leads out of it; see RootFolder.
+    FolderWatch(NodeRoot root, std::vector<WatchedFolder> folders)
+        : root_(std::move(root)), folders_(std::move(folders)) {}
 
     // From now on. Call it before each look, then nothing slips in between.
     void watch();
-    // Never waits, and opens nothing. Folders that appear, go or are replaced, by a mount too, are found by their
+    // Never waits, and reads no folder. Folders that appear, go or are replaced, by a mount too, are found by their
     // identity.
     [[nodiscard]] News news();
 
@@ -45,15 +48,15 @@ private:
         bool operator==(const Identity&) const = default;
     };
 
-    [[nodiscard]] static Identity identify(const std::filesystem::path& path);
-    [[nodiscard]] std::vector<Identity> identify_all() const;
+    [[nodiscard]] static Identity identify(const RootFolder& root, const std::filesystem::path& path);
+    [[nodiscard]] std::vector<Identity> identify_all(const Result<RootFolder>& root) const;
     // False: events are lost or cannot be had.
-    [[nodiscard]] bool add(const WatchedFolder& folder) const;
-    [[nodiscard]] bool add_subfolders(const std::filesystem::path& path) const;
-    [[nodiscard]] bool add_one(const std::filesystem::path& path) const;
+    [[nodiscard]] bool add(const RootFolder& root, const WatchedFolder& folder) const;
+    [[nodiscard]] bool add_one(const RootFolder& root, const std::filesystem::path& path, std::uint32_t events) const;
     // Takes what there is; was there anything?
     [[nodiscard]] News take_events() const;
 
+    NodeRoot root_;
     std::vector<WatchedFolder> folders_;
     std::vector<Identity> watched_;
     Fd inotify_;

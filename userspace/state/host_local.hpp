@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/root_folder.hpp"
 #include "state/node_state.hpp"
 
 namespace hptrace {
@@ -30,10 +31,10 @@ struct HostLocal {
 // (containernetworking/plugins, plugins/ipam/host-local/backend/disk/backend.go: Reserve, ReleaseByID). The names
 // of other files there ("lock", "last_reserved_ip.0") are no addresses. An empty one is an address that is being
 // reserved, or was when the node went down: it says nothing.
-// Files that are too large, unreadable or malformed are skipped and make the status unreadable.
-HostLocal read_host_local(const std::filesystem::path& folder);
+// Files that are unreadable or malformed are skipped and make the status unreadable.
+HostLocal read_host_local(const RootFolder& root, const std::filesystem::path& folder);
 
 // Differs when read_host_local() would find something else; no file is opened.
-std::uint64_t host_local_version(const std::filesystem::path& folder);
+std::uint64_t host_local_version(const RootFolder& root, const std::filesystem::path& folder);
 
 }  // namespace hptrace

@@ -16,6 +16,7 @@ namespace hptrace {
 namespace {
 
 constexpr std::string_view hosts_file = "etc-hosts";
+constexpr std::size_t most_of_hosts_file = 4096;  // the pod's own lines are its first
 
 std::string_view take_line(std::string_view& text) {
     const auto end = std::min(text.find('\n'), text.size());
@@ -86,20 +87,22 @@ std::vector<Address> parse_etc_hosts(std::string_view text) {
     return ips;
 }
 
-KubeletPods read_kubelet_pods(const std::filesystem::path& pods, const std::filesystem::path& logs) {
-    const auto uids = read_node_folder(pods);
-    const auto log_folders = read_node_folder(logs);
+KubeletPods read_kubelet_pods(const RootFolder& root, const std::filesystem::path& pods,
+                              const std::filesystem::path& logs) {
+    NodeFiles files(root);
+    const auto uids = files.names(pods);
+    const auto log_folders = files.names(logs);
     if (!uids || !log_folders) {
-        return {
-            .pods = {},
-            .status = {.state = SourceState::unreadable, .why = describe(uids ? log_folders.error() : uids.error())}};
+        return {.pods = {},
+                .status = uids ? unreadable(root.path(logs), log_folders.error())
+                               : unreadable(root.path(pods), uids.error())};
     }
     const auto& folders = *uids;
     if (!folders) {
         return {};
     }
     KubeletPods found;
-    std::vector<std::string> problems;
+    Problems problems;
     const auto names = names_of(log_folders->value_or(std::vector<std::string>()));
     for (const auto& uid : *folders) {
         const auto known = names.find(uid);
@@ -107,16 +110,16 @@ KubeletPods read_kubelet_pods(const std::filesystem::path& pods, const std::file
             continue;
         }
         const auto& name = known->second;
-        const auto read = read_node_file(pods / uid / hosts_file);
+        const auto read = files.read(pods / uid / hosts_file, most_of_hosts_file);
         if (!read) {
-            problems.push_back(fmt::format("{}/{}", uid, describe(read.error())));
+            problems.add(fmt::format("{}/{}: {}", uid, hosts_file, describe(read.error())));
             continue;
         }
         const auto& file = *read;
         if (!name || !file) {
             continue;
         }
-        if (auto ips = parse_etc_hosts(file->content); !ips.empty()) {
+        if (auto ips = parse_etc_hosts(file->text); !ips.empty()) {
             found.pods.push_back({.ns = name->ns,
                                   .name = name->name,
                                   .uid = uid,
@@ -124,16 +127,18 @@ KubeletPods read_kubelet_pods(const std::filesystem::path& pods, const std::file
                                   .written_ns = file->written_ns});
         }
     }
-    found.status = status_with(std::move(problems), pods);
+    found.status = problems.status(root.path(pods));
     return found;
 }
 
-std::uint64_t kubelet_pods_version(const std::filesystem::path& pods, const std::filesystem::path& logs) {
+std::uint64_t kubelet_pods_version(const RootFolder& root, const std::filesystem::path& pods,
+                                   const std::filesystem::path& logs) {
+    NodeFiles files(root);
     Fingerprint print;
-    for (const auto& uid : add_folder_version(pods, print)) {
-        add_file_version(pods / uid / hosts_file, print);
+    for (const auto& uid : files.add_folder_version(pods, print)) {
+        files.add_file_version(pods / uid / hosts_file, print);
     }
-    add_folder_version(logs, print);
+    files.add_folder_version(logs, print);
     return print.value();
 }
 

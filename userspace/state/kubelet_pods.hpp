@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/root_folder.hpp"
 #include "state/node_state.hpp"
 
 namespace hptrace {
@@ -31,11 +32,14 @@ struct KubeletPods {
 //   sandbox has its network: who has none yet has no such file.
 // - <logs>/<namespace>_<name>_<uid>/ (pkg/kubelet/kuberuntime/helpers.go: BuildPodLogsDirectory). Neither of the three
 //   can hold a "_".
-// A uid with two names has none. Files that are too large or unreadable are skipped and make the status unreadable.
-KubeletPods read_kubelet_pods(const std::filesystem::path& pods, const std::filesystem::path& logs);
+// A uid with two names has none. Files that are unreadable are skipped and make the status unreadable; of what a
+// container appended to its hosts file nothing is looked at.
+KubeletPods read_kubelet_pods(const RootFolder& root, const std::filesystem::path& pods,
+                              const std::filesystem::path& logs);
 
 // Differs when read_kubelet_pods() would find something else; no file is opened.
-std::uint64_t kubelet_pods_version(const std::filesystem::path& pods, const std::filesystem::path& logs);
+std::uint64_t kubelet_pods_version(const RootFolder& root, const std::filesystem::path& pods,
+                                   const std::filesystem::path& logs);
 
 // The addresses a pod's own hosts file gives to its own name: one of each family at most. None in that of a pod on the
 // host's network, which is the node's own file under another first line, and in one that kubelet does not manage.

@@ -1,86 +1,74 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/node_files.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <system_error>
-
-#include "base/fd.hpp"
+#include <utility>
 
 namespace hptrace {
 
 namespace {
 
-// Far more than any of them needs; annotations in capabilityArgs can make files of libcni some 100 KiB long.
-constexpr std::size_t largest_file = 1024UL * 1024;
-
 std::int64_t nanoseconds(const timespec& time) {
     return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
-bool is_absent(int error) {
-    return error == ENOENT || error == ENOTDIR;
+Result<struct stat> status_of(const Fd& place) {
+    struct stat info{};
+    return ::fstat(place.get(), &info) == 0 ? Result<struct stat>(info) : system_error("cannot be read");
+}
+
+Result<struct stat> status_of(const RootFolder& root, const std::filesystem::path& path) {
+    const auto place = root.open_place(path);
+    return place ? status_of(*place) : std::unexpected(place.error());
 }
 
 }  // namespace
 
-Result<std::optional<NodeFile>> read_node_file(const std::filesystem::path& path) {
-    // O_NONBLOCK: opening a pipe must not wait for its writer.
-    const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-    if (!fd) {
-        if (is_absent(errno) || errno == ENXIO) {  // ENXIO: a socket
+Result<std::optional<std::vector<std::string>>> NodeFiles::names(const std::filesystem::path& folder) {
+    auto names = root_.list(folder, files_left_);
+    if (!names) {
+        const auto code = names.error().code;
+        if (code == ENOENT) {
             return std::nullopt;
         }
-        return system_error(path.filename().string());
+        return code != 0 ? std::unexpected(std::move(names.error()))
+                         : failure(fmt::format("more than {} files in all", most_files));
     }
-    struct stat info{};
-    if (::fstat(fd.get(), &info) != 0) {
-        return system_error(path.filename().string());
-    }
-    if (!S_ISREG(info.st_mode)) {
-        return std::nullopt;
-    }
-    NodeFile file{.content = {}, .written_ns = nanoseconds(info.st_mtim)};
-    std::array<char, 16384> chunk{};
-    for (;;) {
-        const auto length = ::read(fd.get(), chunk.data(), chunk.size());
-        if (length < 0) {
-            return system_error(path.filename().string());
-        }
-        if (length == 0) {
-            return file;
-        }
-        file.content.append(chunk.data(), static_cast<std::size_t>(length));
-        if (file.content.size() > largest_file) {
-            return failure(fmt::format("{}: larger than {} bytes", path.filename().string(), largest_file));
-        }
-    }
+    files_left_ -= names->size();
+    std::ranges::sort(*names);  // the order of a folder is not its own
+    return *std::move(names);
 }
 
-Result<std::optional<std::vector<std::string>>> read_node_folder(const std::filesystem::path& folder) {
-    std::vector<std::string> names;
-    std::error_code error;
-    auto entry = std::filesystem::directory_iterator(folder, error);
-    if (error == std::errc::no_such_file_or_directory) {
+Result<std::optional<FileContent>> NodeFiles::read(const std::filesystem::path& file, std::size_t limit) {
+    const auto place = root_.open_place(file);
+    const auto info = place ? status_of(*place) : std::unexpected(place.error());
+    if (!info) {
+        if (is_absent(info.error())) {
+            return std::nullopt;
+        }
+        return std::unexpected(info.error());
+    }
+    if (!S_ISREG(info->st_mode)) {
         return std::nullopt;
     }
-    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-        names.push_back(entry->path().filename().string());
+    auto content = read_file_begin(*place, std::min(limit, bytes_left_));
+    if (!content) {
+        return std::unexpected(std::move(content.error()));
     }
-    if (error) {
-        return system_error(folder.string(), error.value());
+    if (content->cut_off && limit > bytes_left_) {
+        bytes_left_ = 0;
+        return failure(fmt::format("not read: more than {} MiB in all", most_bytes / (1024UL * 1024)));
     }
-    std::ranges::sort(names);  // the order of a folder is not its own
-    return names;
+    bytes_left_ -= content->text.size();
+    return *std::move(content);
 }
 
-std::vector<std::string> add_folder_version(const std::filesystem::path& folder, Fingerprint& print) {
-    auto read = read_node_folder(folder);
+std::vector<std::string> NodeFiles::add_folder_version(const std::filesystem::path& folder, Fingerprint& print) {
+    auto read = names(folder);
     print.add(read ? 0 : read.error().code);
     const bool is_there = read && read->has_value();
     print.add(is_there);
@@ -92,29 +80,42 @@ std::vector<std::string> add_folder_version(const std::filesystem::path& folder,
     return names;
 }
 
-void add_file_version(const std::filesystem::path& path, Fingerprint& print) {
+void NodeFiles::add_file_version(const std::filesystem::path& file, Fingerprint& print) const {
+    const auto read = status_of(root_, file);
     struct stat info{};
-    print.add(::stat(path.c_str(), &info) == 0 ? 0 : errno);
+    if (read) {
+        info = *read;
+    }
+    print.add(read ? 0 : read.error().code);
     print.add(info.st_ino);
     print.add(info.st_size);
     print.add(nanoseconds(info.st_mtim));
     print.add(nanoseconds(info.st_ctim));  // of a file made readable only this changes
 }
 
-std::uint64_t folder_time(const std::filesystem::path& folder) {
-    struct stat info{};
-    return ::stat(folder.c_str(), &info) == 0 ? static_cast<std::uint64_t>(nanoseconds(info.st_mtim)) : 0;
+std::uint64_t NodeFiles::folder_time(const std::filesystem::path& folder) const {
+    const auto info = status_of(root_, folder);
+    return info ? static_cast<std::uint64_t>(nanoseconds(info->st_mtim)) : 0;
 }
 
-SourceStatus status_with(std::vector<std::string> problems, const std::filesystem::path& folder) {
-    if (problems.empty()) {
+void Problems::add(std::string problem) {
+    if (count_ == 0 || problem < first_) {
+        first_ = std::move(problem);
+    }
+    ++count_;
+}
+
+SourceStatus Problems::status(const std::filesystem::path& folder) const {
+    if (count_ == 0) {
         return {.state = SourceState::used, .why = {}};
     }
-    std::ranges::sort(problems);
     return {.state = SourceState::unreadable,
-            .why = problems.size() == 1
-                       ? fmt::format("{}/{}", folder.string(), problems.front())
-                       : fmt::format("{} files in {}, first {}", problems.size(), folder.string(), problems.front())};
+            .why = count_ == 1 ? fmt::format("{}/{}", folder.string(), first_)
+                               : fmt::format("{} files in {}, first {}", count_, folder.string(), first_)};
+}
+
+SourceStatus unreadable(const std::filesystem::path& folder, const Error& error) {
+    return {.state = SourceState::unreadable, .why = fmt::format("{}: {}", folder.string(), describe(error))};
 }
 
 }  // namespace hptrace

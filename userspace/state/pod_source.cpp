@@ -24,20 +24,40 @@ bool update(Part& part, std::uint64_t version, Read read) {
 
 }  // namespace
 
-PodFolders PodFolders::below(const std::filesystem::path& root) {
-    return {.cni_results = root / "var/lib/cni/results",
-            .host_local = root / "var/lib/cni/networks",
-            .kubelet_pods = root / "var/lib/kubelet/pods",
-            .pod_logs = root / "var/log/pods"};
+PodFolders PodFolders::below(NodeRoot root) {
+    PodFolders folders;
+    folders.root = std::move(root);
+    return folders;
 }
 
 PodSource::PodSource(PodFolders folders, Watching watching) : folders_(std::move(folders)) {
     if (watching == Watching::yes) {
-        watch_.emplace(std::vector<WatchedFolder>{{.path = folders_.cni_results},
-                                                  {.path = folders_.host_local, .subfolders = true},
-                                                  {.path = folders_.kubelet_pods, .subfolders = true},
-                                                  {.path = folders_.pod_logs}});
+        watch_.emplace(folders_.root, std::vector<WatchedFolder>{{.path = folders_.cni_results},
+                                                                 {.path = folders_.host_local, .subfolders = true},
+                                                                 {.path = folders_.kubelet_pods, .subfolders = true},
+                                                                 {.path = folders_.pod_logs}});
     }
+}
+
+bool PodSource::read(const RootFolder& root) {
+    const auto& [_, cni, host_local, pods, logs] = folders_;
+    bool different = update(cni_, cni_cache_version(root, cni), [&] { return read_cni_cache(root, cni); });
+    different |=
+        update(host_local_, host_local_version(root, host_local), [&] { return read_host_local(root, host_local); });
+    different |=
+        update(kubelet_, kubelet_pods_version(root, pods, logs), [&] { return read_kubelet_pods(root, pods, logs); });
+    return different;
+}
+
+bool PodSource::read_nothing(const Error& why) {
+    Fingerprint print;
+    print.add(why.code);
+    const auto status = is_absent(why) ? SourceStatus() : unreadable(folders_.root.path(), why);
+    bool different =
+        update(cni_, print.value(), [&] { return CniCache{.sandboxes = {}, .complete = false, .status = status}; });
+    different |= update(host_local_, print.value(), [&] { return HostLocal{.reservations = {}, .status = status}; });
+    different |= update(kubelet_, print.value(), [&] { return KubeletPods{.pods = {}, .status = status}; });
+    return different;
 }
 
 std::optional<Pods> PodSource::news() {
@@ -47,25 +67,22 @@ std::optional<Pods> PodSource::news() {
         }
         watch_->watch();
     }
-    folder_times_ = folder_times();
-    bool different =
-        update(cni_, cni_cache_version(folders_.cni_results), [this] { return read_cni_cache(folders_.cni_results); });
-    different |= update(host_local_, host_local_version(folders_.host_local),
-                        [this] { return read_host_local(folders_.host_local); });
-    different |= update(kubelet_, kubelet_pods_version(folders_.kubelet_pods, folders_.pod_logs),
-                        [this] { return read_kubelet_pods(folders_.kubelet_pods, folders_.pod_logs); });
+    const auto root = folders_.root.open();
+    folder_times_ = folder_times(root);
+    const bool different = root ? read(*root) : read_nothing(root.error());
     return different ? std::optional(together()) : std::nullopt;
 }
 
 bool PodSource::announced() {
     const auto news = watch_ ? watch_->news() : FolderWatch::News::unknown;
-    return news == FolderWatch::News::unknown ? folder_times() != folder_times_ : news == FolderWatch::News::some;
+    return news == FolderWatch::News::unknown ? folder_times(folders_.root.open()) != folder_times_
+                                              : news == FolderWatch::News::some;
 }
 
-std::uint64_t PodSource::folder_times() const {
+std::uint64_t PodSource::folder_times(const Result<RootFolder>& root) const {
     Fingerprint print;
     for (const auto& folder : {folders_.cni_results, folders_.kubelet_pods, folders_.pod_logs}) {
-        print.add(folder_time(folder));
+        print.add(root ? NodeFiles(*root).folder_time(folder) : 0);
     }
     return print.value();
 }

@@ -12,19 +12,21 @@
 #include "state/folder_watch.hpp"
 #include "state/host_local.hpp"
 #include "state/kubelet_pods.hpp"
+#include "state/node_root.hpp"
 #include "state/node_state.hpp"
 
 namespace hptrace {
 
-// Where a node has what names its pods.
+// Where a node has what names its pods: the default places, below its root.
 struct PodFolders {
-    std::filesystem::path cni_results;   // libcni's cache
-    std::filesystem::path host_local;    // what host-local gave out
-    std::filesystem::path kubelet_pods;  // kubelet's, by uid
-    std::filesystem::path pod_logs;      // names, with the uid
+    NodeRoot root = std::filesystem::path("/");
+    std::filesystem::path cni_results = "var/lib/cni/results";    // libcni's cache
+    std::filesystem::path host_local = "var/lib/cni/networks";    // what host-local gave out
+    std::filesystem::path kubelet_pods = "var/lib/kubelet/pods";  // kubelet's, by uid
+    std::filesystem::path pod_logs = "var/log/pods";              // names, with the uid
 
-    // The default places of all of them, below the node's root.
-    static PodFolders below(const std::filesystem::path& root);
+    static PodFolders below(NodeRoot root);
+    static PodFolders below(const std::filesystem::path& root) { return below(NodeRoot(root)); }
 };
 
 // Members as in NodeState.
@@ -57,7 +59,10 @@ private:
         T content;
     };
 
-    [[nodiscard]] std::uint64_t folder_times() const;
+    // Reads them where they may have changed. Is anything different now?
+    bool read(const RootFolder& root);
+    bool read_nothing(const Error& why);
+    [[nodiscard]] std::uint64_t folder_times(const Result<RootFolder>& root) const;
     [[nodiscard]] Pods together() const;
 
     PodFolders folders_;

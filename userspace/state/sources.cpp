@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/sources.hpp"
 
-#include <fmt/format.h>
-
 #include <memory>
 #include <utility>
 
@@ -113,25 +111,6 @@ NodeSources native_sources(PodFolders pods) {
 
 NodeSources visited_sources(PodFolders pods) {
     return all_sources(std::move(pods), PodSource::Watching::no, [] { return true; });
-}
-
-std::filesystem::path node_root_of(std::optional<pid_t> pid, const std::filesystem::path& host_root) {
-    if (pid) {
-        auto own = std::filesystem::path(fmt::format("/proc/{}/root", *pid));
-        std::error_code error;
-        if (std::filesystem::is_directory(PodFolders::below(own).cni_results, error)) {
-            return own;
-        }
-    }
-    return host_root;
-}
-
-std::filesystem::path detect_host_root() {
-    const auto has_cni = [](const std::filesystem::path& root) {
-        std::error_code error;
-        return std::filesystem::is_directory(PodFolders::below(root).cni_results.parent_path(), error);
-    };
-    return !has_cni("/") && has_cni("/host") ? "/host" : "/";
 }
 
 }  // namespace hptrace

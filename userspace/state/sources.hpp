@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -12,6 +9,7 @@
 #include "state/ipset.hpp"
 #include "state/ipvs.hpp"
 #include "state/kube_sets.hpp"
+#include "state/node_root.hpp"
 #include "state/node_state.hpp"
 #include "state/pod_source.hpp"
 #include "state/ruleset.hpp"
@@ -43,12 +41,5 @@ NodeSources native_sources(PodFolders pods);
 // The same for a namespace that is entered for each reading and left again, or read only once. Nothing of it is
 // listened to or kept open: a socket would keep it alive.
 NodeSources visited_sources(PodFolders pods);
-
-// The root of the node that a process belongs to: the process's own, if libcni keeps its cache there (kind's nodes are
-// containers), else `host_root`, where this process sees the root of its node.
-std::filesystem::path node_root_of(std::optional<pid_t> pid, const std::filesystem::path& host_root);
-// Where this process sees the root of its node: "/host" in a container that has the node's CNI folder there and none of
-// its own (kubectl debug node/...), else "/".
-std::filesystem::path detect_host_root();
 
 }  // namespace hptrace

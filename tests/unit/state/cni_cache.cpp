@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "state/cni_result.hpp"
 #include "state/values.hpp"
 #include "temporary_folder.hpp"
 
@@ -104,6 +105,82 @@ TEST_CASE("deep nesting does not bring the program down", "[cni_cache]") {
     CHECK_FALSE(parse_cni_result(deep, "n-abc-eth0"));
 }
 
+TEST_CASE("annotations of any size do not hide whose sandbox it is", "[cni_cache]") {
+    // 256 KiB of them, escaped.
+    auto entry = containerd_entry(id_a, "app-1", pod_ips);
+    std::string annotation;
+    for (int i = 0; i < 256 * 1024; ++i) {
+        annotation += "\\u0001";
+    }
+    entry.insert(entry.find(R"("a":"b")"), R"("long":")" + annotation + R"(",)");
+    const TemporaryFolder folder;
+    folder.write("cbr0-" + id_a + "-eth0", entry);
+    const auto cache = read_cni_cache(folder.path());
+    CHECK(cache.complete);
+    REQUIRE(cache.sandboxes.size() == 1);
+    CHECK(cache.sandboxes[0].pod_name == "app-1");
+    CHECK(cache.sandboxes[0].ips == std::vector{address("10.244.1.7"), address("fd00:10::7")});
+}
+
+TEST_CASE("of a file that is far too long its beginning counts", "[cni_cache]") {
+    auto entry = containerd_entry(id_a, "app-1", pod_ips);
+    entry.insert(entry.find(R"("a":"b")"), R"("long":")" + std::string(5UL * 1024 * 1024, 'x') + R"(",)");
+    const TemporaryFolder folder;
+    folder.write("cbr0-" + id_a + "-eth0", entry);
+    const auto cache = read_cni_cache(folder.path());
+    REQUIRE(cache.sandboxes.size() == 1);
+    CHECK(cache.sandboxes[0].pod_name == "app-1");
+    CHECK(cache.sandboxes[0].container_id == id_a);
+    CHECK(cache.sandboxes[0].ips.empty());
+    CHECK_FALSE(cache.complete);
+    CHECK(cache.status.why.ends_with("cbr0-" + id_a + "-eth0: so long that its addresses were not read"));
+
+    // Cut off anywhere it is what it is, without an id in it too.
+    const auto name = "cbr0-" + id_a + "-eth0";
+    CHECK(parse_cni_result(R"({"kind":"cniCacheV1","config":"aaa)", name, CutOff::yes).value().container_id == id_a);
+    CHECK_FALSE(parse_cni_result(R"({"kind":"cniCacheV1","config":"aaa)", name, CutOff::no));
+    CHECK_FALSE(parse_cni_result(R"({"something":"else)", name, CutOff::yes));
+    CHECK_FALSE(parse_cni_result("[[[[", name, CutOff::yes));
+}
+
+TEST_CASE("what only looks like the key that counts does not", "[cni_cache]") {
+    const auto sandbox = parse_cni_result(
+        R"({"kind":"cniCacheV1","containerId":"abc","a":{"containerId":"x","cniArgs":[["K8S_POD_NAME","x"]]},)"
+        R"("cniArgs":[["K8S_POD_NAME","p","more"],["K8S_POD_UID",["u"]],["K8S_POD_NAMESPACE","ns"]],)"
+        R"("result/ips":[{"address":"10.0.0.1/24"}],"ips":[{"address":"10.0.0.2/24"}],)"
+        R"("result":{"ips":[{"address":"10.0.0.3/24","a":{"address":"10.0.0.4/24"}}],"a":{"ips":[{"address":"10.0.0.5/24"}]}}})",
+        "n-abc-eth0");
+    REQUIRE(sandbox);
+    CHECK(sandbox->container_id == "abc");
+    CHECK(sandbox->pod_name.empty());
+    CHECK(sandbox->pod_uid.empty());
+    CHECK(sandbox->pod_namespace == "ns");
+    CHECK(sandbox->ips == std::vector{address("10.0.0.3")});
+}
+
+TEST_CASE("names longer than any are none", "[cni_cache]") {
+    const std::string longest(255, 'n');
+    const auto text = [](const std::string& name) {
+        return R"({"kind":"cniCacheV1","networkName":")" + name + R"(","cniArgs":[["K8S_POD_NAME",")" + name +
+               R"("]],"result":{}})";
+    };
+    CHECK(parse_cni_result(text(longest), "n-abc-eth0")->pod_name == longest);
+    CHECK(parse_cni_result(text(longest + "n"), "n-abc-eth0")->pod_name.empty());
+    CHECK(parse_cni_result(text(longest + "n"), "n-abc-eth0")->network == "n");
+}
+
+TEST_CASE("links in a cache do not lead out of it", "[cni_cache]") {
+    const TemporaryFolder folder;
+    folder.write("secret", containerd_entry(id_a, "secret", pod_ips));
+    std::filesystem::create_directory(folder.path() / "results");
+    std::filesystem::create_symlink(folder.path() / "secret", folder.path() / ("results/cbr0-" + id_a + "-eth0"));
+    std::filesystem::create_symlink("../secret", folder.path() / ("results/cbr0-" + id_b + "-eth0"));
+    std::filesystem::create_symlink("/proc/kmsg", folder.path() / "results/kmsg");
+    const auto cache = read_cni_cache(folder.path() / "results");
+    CHECK(cache.sandboxes.empty());
+    CHECK(cache.complete);
+}
+
 TEST_CASE("files of one container are put together", "[cni_cache]") {
     const TemporaryFolder folder;
     auto loopback = containerd_entry(id_a, "nginx-x7k2p", loopback_ips);
@@ -178,10 +255,10 @@ TEST_CASE("no cache and an empty cache are two things", "[cni_cache]") {
 TEST_CASE("a cache that would read differently has another version", "[cni_cache]") {
     const TemporaryFolder folder;
     const auto path = folder.path() / ("cbr0-" + id_a + "-eth0");
-    std::vector<std::uint64_t> versions{cni_cache_version("/no/such/folder")};
+    std::vector<std::uint64_t> versions{cni_cache_version(whole_node(), "/no/such/folder")};
     const auto changed = [&] {
-        const auto now = cni_cache_version(folder.path());
-        CHECK(cni_cache_version(folder.path()) == now);
+        const auto now = cni_cache_version(whole_node(), folder.path());
+        CHECK(cni_cache_version(whole_node(), folder.path()) == now);
         const bool is_new = std::ranges::find(versions, now) == versions.end();
         versions.push_back(now);
         return is_new;

@@ -18,6 +18,8 @@ namespace {
 
 using News = FolderWatch::News;
 
+const NodeRoot root(fs::path("/"));
+
 void write(const fs::path& path, const std::string& text = "text") {
     std::ofstream(path) << text;
 }
@@ -57,7 +59,7 @@ private:
 TEST_CASE("what happens to files of a folder is noticed", "[folder_watch]") {
     const TemporaryFolder folder;
     const auto file = folder.path() / "file";
-    FolderWatch watch({{.path = folder.path()}});
+    FolderWatch watch(root, {{.path = folder.path()}});
     CHECK(watch.news() == News::unknown);  // not yet watched
     CHECK(noticed(watch, [&] { write(file); }));
     CHECK(noticed(watch, [&] { write(file, "other"); }));
@@ -70,7 +72,7 @@ TEST_CASE("what is only looked at is no news", "[folder_watch]") {
     const TemporaryFolder folder;
     folder.write("file", "text");
     fs::create_directories(folder.path() / "sub/deeper");
-    FolderWatch watch({{.path = folder.path()}});
+    FolderWatch watch(root, {{.path = folder.path()}});
     watch.watch();
     std::string text;
     std::ifstream(folder.path() / "file") >> text;
@@ -83,7 +85,7 @@ TEST_CASE("what is only looked at is no news", "[folder_watch]") {
 TEST_CASE("subfolders are watched where they count, also new ones", "[folder_watch]") {
     const TemporaryFolder folder;
     fs::create_directory(folder.path() / "old");
-    FolderWatch watch({{.path = folder.path(), .subfolders = true}});
+    FolderWatch watch(root, {{.path = folder.path(), .subfolders = true}});
     CHECK(noticed(watch, [&] { write(folder.path() / "old/file"); }));
     CHECK(noticed(watch, [&] { fs::create_directory(folder.path() / "new"); }));
     CHECK(noticed(watch, [&] { write(folder.path() / "new/file"); }));
@@ -96,7 +98,7 @@ TEST_CASE("subfolders are watched where they count, also new ones", "[folder_wat
 TEST_CASE("a folder that appears, goes or is replaced is noticed, and watched from then on", "[folder_watch]") {
     const TemporaryFolder parent;
     const auto folder = parent.path() / "a/folder";
-    FolderWatch watch({{.path = folder, .subfolders = true}});
+    FolderWatch watch(root, {{.path = folder, .subfolders = true}});
     CHECK(noticed(watch, [&] { fs::create_directories(folder); }));
     CHECK(noticed(watch, [&] { write(folder / "file"); }));
     // Nothing happens to the folder itself.
@@ -118,14 +120,14 @@ TEST_CASE("a folder that appears, goes or is replaced is noticed, and watched fr
 TEST_CASE("each of several folders is watched, though another is not there", "[folder_watch]") {
     const TemporaryFolder one;
     const TemporaryFolder other;
-    FolderWatch watch({{.path = one.path()}, {.path = "/no/such/folder"}, {.path = other.path()}});
+    FolderWatch watch(root, {{.path = one.path()}, {.path = "/no/such/folder"}, {.path = other.path()}});
     CHECK(noticed(watch, [&] { write(one.path() / "file"); }));
     CHECK(noticed(watch, [&] { write(other.path() / "file"); }));
 }
 
 TEST_CASE("after more events than the kernel keeps nothing is missed", "[folder_watch]") {
     const TemporaryFolder folder;
-    FolderWatch watch({{.path = folder.path()}});
+    FolderWatch watch(root, {{.path = folder.path()}});
     watch.watch();
     std::ifstream limit_file("/proc/sys/fs/inotify/max_queued_events");
     int limit = 0;
@@ -141,7 +143,7 @@ TEST_CASE("after more events than the kernel keeps nothing is missed", "[folder_
 
 TEST_CASE("where inotify is not to be had nothing is claimed, until it is", "[folder_watch]") {
     const TemporaryFolder folder;
-    FolderWatch watch({{.path = folder.path()}});
+    FolderWatch watch(root, {{.path = folder.path()}});
     {
         const NoMoreFiles limit;
         watch.watch();

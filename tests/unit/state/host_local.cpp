@@ -31,7 +31,7 @@ TEST_CASE("a reservation says which container has an address", "[host_local]") {
     folder.write("cbr0/last_reserved_ip.0", "10.244.1.8");
     folder.write("cbr0/lock", "");
     folder.write("stray", "10.0.0.1");
-    const auto found = read_host_local(folder.path());
+    const auto found = read_host_local(whole_node(), folder.path());
     CHECK(found.status.state == SourceState::used);
     REQUIRE(found.reservations.size() == 3);
     CHECK(found.reservations[0].ip == address("10.244.1.7"));
@@ -46,28 +46,39 @@ TEST_CASE("bad reservations are skipped and told, others are not lost", "[host_l
     const Networks folder;
     folder.write("cbr0/10.244.1.7", id_a + "\r\neth0");
     folder.write("cbr0/10.244.1.8", "");  // cut off, or being written
-    CHECK(read_host_local(folder.path()).status.state == SourceState::used);
+    CHECK(read_host_local(whole_node(), folder.path()).status.state == SourceState::used);
     folder.write("cbr0/10.244.1.9", "\x01\x02\x03");
-    const auto one = read_host_local(folder.path());
+    const auto one = read_host_local(whole_node(), folder.path());
     CHECK(one.status.state == SourceState::unreadable);
     CHECK(one.status.why == folder.path().string() + "/cbr0/10.244.1.9: no container id");
     folder.write("cbr0/10.244.1.10", std::string(2UL * 1024 * 1024, 'a'));
-    const auto two = read_host_local(folder.path());
+    const auto two = read_host_local(whole_node(), folder.path());
     CHECK(two.status.why.starts_with("2 files in "));
     CHECK(two.reservations.size() == 1);
 }
 
+TEST_CASE("only the beginning of a reservation is read", "[host_local]") {
+    const Networks folder;
+    folder.write("cbr0/10.244.1.7", id_a + "\r\neth0\r\n" + std::string(2UL * 1024 * 1024, 'x'));
+    folder.write("cbr0/10.244.1.8", id_b);
+    std::filesystem::resize_file(folder.path() / "cbr0/10.244.1.8", 10'000'000'000);
+    const auto found = read_host_local(whole_node(), folder.path());
+    REQUIRE(found.reservations.size() == 1);
+    CHECK(found.reservations[0].container_id == id_a);
+    CHECK(found.status.why.ends_with("10.244.1.8: no container id"));
+}
+
 TEST_CASE("no host-local is no failure, something else in its place is", "[host_local]") {
-    CHECK(read_host_local("/no/such/folder").status.state == SourceState::unused);
-    CHECK(read_host_local("/etc/passwd").status.state == SourceState::unreadable);
+    CHECK(read_host_local(whole_node(), "/no/such/folder").status.state == SourceState::unused);
+    CHECK(read_host_local(whole_node(), "/etc/passwd").status.state == SourceState::unreadable);
 }
 
 TEST_CASE("reservations that would read differently have another version", "[host_local]") {
     const Networks folder;
-    std::vector<std::uint64_t> versions{host_local_version("/no/such/folder")};
+    std::vector<std::uint64_t> versions{host_local_version(whole_node(), "/no/such/folder")};
     const auto changed = [&] {
-        const auto now = host_local_version(folder.path());
-        CHECK(host_local_version(folder.path()) == now);
+        const auto now = host_local_version(whole_node(), folder.path());
+        CHECK(host_local_version(whole_node(), folder.path()) == now);
         const bool is_new = std::ranges::find(versions, now) == versions.end();
         versions.push_back(now);
         return is_new;

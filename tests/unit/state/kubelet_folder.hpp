@@ -5,9 +5,12 @@
 #include <string>
 
 #include "state/kubelet_pods.hpp"
+#include "state/values.hpp"
 #include "temporary_folder.hpp"
 
 namespace hptrace {
+
+using test::whole_node;
 
 // The hosts file kubelet writes for a pod, with these as the pod's own lines.
 inline std::string etc_hosts(const std::string& own) {
@@ -35,7 +38,7 @@ public:
     }
     void add_log(const std::string& name) const { std::filesystem::create_directory(logs() / name); }
 
-    [[nodiscard]] KubeletPods read() const { return read_kubelet_pods(pods(), logs()); }
+    [[nodiscard]] KubeletPods read() const { return read_kubelet_pods(whole_node(), pods(), logs()); }
 
 private:
     TemporaryFolder folder_;

@@ -67,33 +67,46 @@ TEST_CASE("pods are named by their log folders", "[kubelet_pods]") {
     CHECK(found.pods[0].written_ns < found.pods[1].written_ns);
 }
 
-TEST_CASE("a hosts file too large is skipped and told, others are not lost", "[kubelet_pods]") {
+TEST_CASE("what a container appends to its hosts file hides nothing", "[kubelet_pods]") {
     const KubeletFolder kubelet;
     kubelet.add_pod("uid-a", "10.244.1.7");
     kubelet.add_log("default_app-1_uid-a");
     kubelet.add_pod("uid-b", "10.244.1.8");
     kubelet.add_log("default_app-2_uid-b");
-    kubelet.folder().write("pods/uid-b/etc-hosts", std::string(2UL * 1024 * 1024, ' '));
+    kubelet.folder().write("pods/uid-b/etc-hosts",
+                           etc_hosts("10.244.1.8\tuid-b\n") + std::string(2UL * 1024 * 1024, ' '));
+    const auto found = kubelet.read();
+    CHECK(found.pods.size() == 2);
+    CHECK(found.status.state == SourceState::used);
+}
+
+TEST_CASE("a hosts file that cannot be read is skipped and told, others are not lost", "[kubelet_pods]") {
+    const KubeletFolder kubelet;
+    kubelet.add_pod("uid-a", "10.244.1.7");
+    kubelet.add_log("default_app-1_uid-a");
+    kubelet.add_log("default_app-2_uid-b");
+    std::filesystem::create_directory(kubelet.pods() / "uid-b");
+    std::filesystem::create_symlink("etc-hosts", kubelet.pods() / "uid-b/etc-hosts");  // leads to itself
     const auto found = kubelet.read();
     CHECK(found.pods.size() == 1);
     CHECK(found.status.state == SourceState::unreadable);
-    CHECK(found.status.why.starts_with((kubelet.pods() / "uid-b/etc-hosts: larger than").string()));
+    CHECK(found.status.why.starts_with((kubelet.pods() / "uid-b/etc-hosts: cannot be read").string()));
 }
 
 TEST_CASE("no kubelet is no failure, something else in its place is", "[kubelet_pods]") {
     const KubeletFolder kubelet;
-    CHECK(read_kubelet_pods("/no/such/folder", kubelet.logs()).status.state == SourceState::unused);
-    CHECK(read_kubelet_pods(kubelet.pods(), "/no/such/folder").status.state == SourceState::used);
-    CHECK(read_kubelet_pods("/etc/passwd", kubelet.logs()).status.state == SourceState::unreadable);
-    CHECK(read_kubelet_pods(kubelet.pods(), "/etc/passwd").status.why.starts_with("/etc/passwd: "));
+    CHECK(read_kubelet_pods(whole_node(), "/no/such/folder", kubelet.logs()).status.state == SourceState::unused);
+    CHECK(read_kubelet_pods(whole_node(), kubelet.pods(), "/no/such/folder").status.state == SourceState::used);
+    CHECK(read_kubelet_pods(whole_node(), "/etc/passwd", kubelet.logs()).status.state == SourceState::unreadable);
+    CHECK(read_kubelet_pods(whole_node(), kubelet.pods(), "/etc/passwd").status.why.starts_with("/etc/passwd: "));
 }
 
 TEST_CASE("pods that would read differently have another version", "[kubelet_pods]") {
     const KubeletFolder kubelet;
     std::vector<std::uint64_t> versions;
     const auto changed = [&] {
-        const auto now = kubelet_pods_version(kubelet.pods(), kubelet.logs());
-        CHECK(kubelet_pods_version(kubelet.pods(), kubelet.logs()) == now);
+        const auto now = kubelet_pods_version(whole_node(), kubelet.pods(), kubelet.logs());
+        CHECK(kubelet_pods_version(whole_node(), kubelet.pods(), kubelet.logs()) == now);
         const bool is_new = std::ranges::find(versions, now) == versions.end();
         versions.push_back(now);
         return is_new;

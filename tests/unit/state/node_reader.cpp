@@ -361,7 +361,7 @@ TEST_CASE("a real node: only what changed is read again", "[node_reader]") {
         run("iptables-legacy -w -t nat -A PREROUTING -p tcp --dport 1 -j ACCEPT");
         run("iptables-nft -w -t nat -A PREROUTING -p tcp --dport 2 -j ACCEPT");
         const TemporaryFolder root;
-        const auto cni = PodFolders::below(root.path()).cni_results;
+        const auto cni = root.path() / PodFolders().cni_results;
         std::filesystem::create_directories(cni);
         Counts read;
         hptrace_changes changes{};
@@ -454,7 +454,7 @@ TEST_CASE("what announces itself is noticed without reading", "[node_reader]") {
     const auto noticed = in_fresh_netns([] {
         run("ip link set lo up");
         const TemporaryFolder root;
-        const auto cni = PodFolders::below(root.path()).cni_results;
+        const auto cni = root.path() / PodFolders().cni_results;
         std::filesystem::create_directories(cni);
         NodeReader reader(native_sources(PodFolders::below(root.path())), {.now = {}});
         std::vector<bool> seen;

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/address.hpp"
+#include "base/root_folder.hpp"
 
 namespace hptrace::test {
 
@@ -15,6 +16,11 @@ inline const std::string id_b(64, 'b');
 
 inline Address address(std::string_view text) {
     return parse_address(text).value();
+}
+
+// The root under which every path is what it is.
+inline RootFolder whole_node() {
+    return RootFolder::open("/").value();
 }
 
 }  // namespace hptrace::test
