@@ -14,6 +14,7 @@
 #include <csignal>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/fd.hpp"
@@ -41,7 +42,7 @@ public:
         Fd to(ready[1]);
         pid_ = ::fork();
         if (pid_ == 0) {
-            const bool made = ::unshare(namespaces) == 0 &&
+            const bool made = ::unshare(namespaces) == 0 && be_root_of(namespaces) &&
                               ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
                               ::mount("none", "/var/lib", "tmpfs", 0, nullptr) == 0 && make_cache();
             if (made && ::write(to.get(), "x", 1) == 1) {
@@ -69,14 +70,24 @@ public:
     }
 
 private:
+    static bool write(const char* path, std::string_view text) {
+        const Fd file(::open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        return ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    }
+
+    static bool be_root_of(int namespaces) {
+        return (namespaces & CLONE_NEWUSER) == 0 ||
+               (write("/proc/self/uid_map", "0 0 1") && write("/proc/self/setgroups", "deny") &&
+                write("/proc/self/gid_map", "0 0 1"));
+    }
+
     static bool make_cache() {
         for (const auto* const folder : {"/var/lib/cni", "/var/lib/cni/results"}) {
             if (::mkdir(folder, 0755) != 0) {
                 return false;
             }
         }
-        const Fd file(::open("/var/lib/cni/results/cbr0-abc-eth0", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-        return ::write(file.get(), entry.data(), entry.size()) == static_cast<ssize_t>(entry.size());
+        return write("/var/lib/cni/results/cbr0-abc-eth0", entry);
     }
 
     pid_t pid_ = -1;
