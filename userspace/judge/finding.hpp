@@ -56,6 +56,7 @@ std::string_view to_string(Attribution attribution);
 struct Pod {
     std::string ns;
     std::string name;
+    bool by_own_account = false;  // nobody but the pod itself says that it is this one (Sandbox::named_by_itself)
 
     auto operator<=>(const Pod&) const = default;
 };

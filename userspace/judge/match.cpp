@@ -82,7 +82,7 @@ bool has_endpoint(const Service& service, const Endpoint& endpoint) {
 bool is_service_proxy(const HostPortRule& rule, const Service& service, const NodeState& state) {
     const auto* sandbox = rule.container_id.empty() ? nullptr : state.find_sandbox(rule.container_id);
     constexpr std::string_view prefix = "svclb-";
-    if (sandbox == nullptr || !sandbox->pod_name.starts_with(prefix)) {
+    if (sandbox == nullptr || sandbox->named_by_itself || !sandbox->pod_name.starts_with(prefix)) {
         return false;
     }
     if (!service.name) {

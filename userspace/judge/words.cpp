@@ -106,7 +106,7 @@ std::string Advice::text() const {
 
 std::string owner_text(const HostPortRule& rule, const std::optional<Pod>& pod) {
     if (pod) {
-        return full_name(*pod);
+        return full_name(*pod) + (pod->by_own_account ? " (by its own account)" : "");
     }
     if (!rule.container_id.empty()) {
         return fmt::format("sandbox {}", rule.container_id.substr(0, 12));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "names/names.hpp"
 
+#include <utility>
+
 namespace hptrace {
 
 namespace {
@@ -9,16 +11,17 @@ std::optional<Pod> pod_of(const Sandbox* sandbox) {
     if (sandbox == nullptr || sandbox->pod_name.empty()) {
         return std::nullopt;
     }
-    return Pod{sandbox->pod_namespace, sandbox->pod_name};
+    return Pod{sandbox->pod_namespace, sandbox->pod_name, sandbox->named_by_itself};
 }
 
-std::optional<Pod> copy_of(const Pod* pod) {
-    return pod == nullptr ? std::nullopt : std::optional(*pod);
+// What the API says comes before what a pod says of itself.
+std::optional<Pod> better(std::optional<Pod> known, const Pod* of_cluster) {
+    return (!known || known->by_own_account) && of_cluster != nullptr ? *of_cluster : std::move(known);
 }
 
 std::optional<Pod> pod_at(const Address& ip, const NodeState& state, const ClusterNames* cluster) {
     auto pod = pod_of(state.find_sandbox(ip));
-    return pod || cluster == nullptr ? pod : copy_of(cluster->pods.find(ip));
+    return cluster == nullptr ? pod : better(std::move(pod), cluster->pods.find(ip));
 }
 
 // A rule whose sandbox is gone belongs to nobody: the address it leads to may be another pod's by now.
@@ -28,7 +31,7 @@ std::optional<Pod> owner_of(const HostPortRule& rule, bool stale, const NodeStat
     }
     auto pod =
         pod_of(rule.container_id.empty() ? state.find_sandbox(rule.target.ip) : state.find_sandbox(rule.container_id));
-    return pod || cluster == nullptr ? pod : copy_of(cluster->pods.find_owner(rule));
+    return cluster == nullptr ? pod : better(std::move(pod), cluster->pods.find_owner(rule));
 }
 
 // What the rules say comes first: it is what is in force.
@@ -47,8 +50,9 @@ void add_names(Finding& finding, const NodeState& state, const ClusterNames* clu
     const auto& connection = finding.connection;
     finding.client_pod = pod_at(connection.client.ip, state, cluster);
     finding.rewritten_pod = pod_at(connection.rewritten.ip, state, cluster);
-    if (!finding.rewritten_pod && cluster != nullptr) {
-        finding.rewritten_pod = copy_of(cluster->endpoints.find(connection.rewritten, connection.protocol));
+    if (cluster != nullptr) {
+        finding.rewritten_pod = better(std::move(finding.rewritten_pod),
+                                       cluster->endpoints.find(connection.rewritten, connection.protocol));
     }
     if (finding.rule) {
         finding.rule_pod = owner_of(*finding.rule, finding.rule_stale, state, cluster);

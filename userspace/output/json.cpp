@@ -28,6 +28,9 @@ Json pod_json(const Pod& pod) {
     Json json = Json::object();
     set(json, "namespace", pod.ns);
     set(json, "name", pod.name);
+    if (pod.by_own_account) {
+        json["told_by"] = "pod";
+    }
     return json;
 }
 

@@ -43,7 +43,7 @@ std::uint64_t kubelet_pods_version(const RootFolder& root, const std::filesystem
 
 // The addresses a pod's own hosts file gives to its own name: one of each family at most. None in that of a pod on the
 // host's network, which is the node's own file under another first line, and in one that kubelet does not manage.
-// Containers can write to it, so this is no more than what the pod says of itself.
+// Containers can write to it, so this is no more than what the pod says of itself (Sandbox::named_by_itself).
 std::vector<Address> parse_etc_hosts(std::string_view text);
 
 }  // namespace hptrace

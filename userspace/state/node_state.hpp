@@ -111,6 +111,9 @@ struct Sandbox {
     std::string pod_uid;
     std::vector<Address> ips;
     std::int64_t since_ns = 0;  // when it was told that it has them, as files' times go
+    // The name follows from a file that the pod itself can write to (kubelet_pods.hpp): it is for people, and must not
+    // decide anything.
+    bool named_by_itself = false;
 };
 
 struct LocalAddress {

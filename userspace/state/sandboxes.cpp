@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
@@ -78,10 +79,27 @@ const KubeletPod* only_since(const Pods& pods, std::int64_t since_ns) {
     return std::ranges::count_if(pods, is_new) == 1 ? *std::ranges::find_if(pods, is_new) : nullptr;
 }
 
-const KubeletPod* last_written(const Pods& pods) {
-    const auto* const last = std::ranges::max(pods, {}, &KubeletPod::written_ns);
-    return only_since(pods, last->written_ns);
-}
+// The cache names this pod's sandbox, and so has its addresses: what it says of others is not true.
+class Cached {
+public:
+    explicit Cached(std::span<const Sandbox> sandboxes) {
+        for (const auto& sandbox : sandboxes) {
+            if (!sandbox.pod_uid.empty()) {
+                uids_.insert(sandbox.pod_uid);
+            } else if (!sandbox.pod_name.empty()) {
+                names_.emplace(sandbox.pod_namespace, sandbox.pod_name);
+            }
+        }
+    }
+
+    [[nodiscard]] bool knows(const KubeletPod& pod) const {
+        return uids_.contains(pod.uid) || names_.contains({pod.ns, pod.name});
+    }
+
+private:
+    std::set<std::string> uids_;
+    std::set<std::pair<std::string, std::string>> names_;
+};
 
 Sandbox of_kubelet(const KubeletPod& pod) {
     return {.container_id = {},
@@ -90,13 +108,18 @@ Sandbox of_kubelet(const KubeletPod& pod) {
             .pod_name = pod.name,
             .pod_uid = pod.uid,
             .ips = {},
-            .since_ns = pod.written_ns};
+            .since_ns = pod.written_ns,
+            .named_by_itself = true};
 }
 
 void add_names(std::span<const Reservation> reservations, std::span<const KubeletPod> pods,
                std::vector<Sandbox>& sandboxes) {
     std::map<Address, Pods> claims;
+    const Cached cached(sandboxes);
     for (const auto& pod : pods) {
+        if (cached.knows(pod)) {
+            continue;
+        }
         for (const auto& ip : pod.ips) {
             claims[ip].push_back(&pod);
         }
@@ -113,8 +136,8 @@ void add_names(std::span<const Reservation> reservations, std::span<const Kubele
     for (const auto& [ip, claimants] : claims) {
         const auto holder = holders.find(ip);
         if (holder == holders.end()) {
-            const auto* const pod = gives_out_addresses_around(reservations, ip) ? nullptr : last_written(claimants);
-            if (pod != nullptr) {
+            const auto* const pod = claimants.front();
+            if (claimants.size() == 1 && !gives_out_addresses_around(reservations, ip)) {
                 without_container.try_emplace(pod, of_kubelet(*pod)).first->second.ips.push_back(ip);
             }
         } else if (const auto* const pod = only_since(claimants, sandboxes[holder->second].since_ns);
@@ -128,6 +151,7 @@ void add_names(std::span<const Reservation> reservations, std::span<const Kubele
             sandboxes[index].pod_namespace = pod.ns;
             sandboxes[index].pod_name = pod.name;
             sandboxes[index].pod_uid = pod.uid;
+            sandboxes[index].named_by_itself = true;
         }
     }
     for (auto& [pod, sandbox] : without_container) {

@@ -17,8 +17,11 @@ namespace hptrace {
 //   another container's since the cache entry was written: that one has it no more.
 // - kubelet names the pod of an address, and so of the container that has it, where the cache does not. Pods that have
 //   ended keep their hosts file. So it must have been written since the container got the address; two pods
-//   that claim this are none. Where no container is known the file written last counts, unless host-local gives out the
-//   addresses around and would know.
+//   that claim this are none. Where no container is known only one pod may claim the address, as pods choose the times
+//   of their files too, and not one that host-local gives out the addresses around and would know.
+// - A pod can write to the file that kubelet names it by. So what comes from there is marked, and nothing comes from a
+// pod
+//   whose addresses the cache knows.
 std::vector<Sandbox> put_together(std::vector<Sandbox> cached, std::span<const Reservation> reservations,
                                   std::span<const KubeletPod> pods);
 

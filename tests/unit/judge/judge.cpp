@@ -288,6 +288,9 @@ TEST_CASE("ServiceLB of k3s is a proxy of its own Service only") {
     CHECK(named("svclb-web-admin-5d4c1a2b-x7k2p") == Verdict::hijacked);
     CHECK(named("svclb-other-5d4c1a2b-x7k2p") == Verdict::hijacked);
     CHECK(named("web-0") == Verdict::hijacked);
+    pod.named_by_itself = true;  // anybody can say so
+    CHECK(named("svclb-web-x7k2p") == Verdict::hijacked);
+    pod.named_by_itself = false;
     pod.pod_namespace = "default";  // old k3s: next to the Service
     CHECK(named("svclb-web-x7k2p") == Verdict::proxied);
     pod.pod_namespace = "elsewhere";

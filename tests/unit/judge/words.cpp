@@ -98,6 +98,7 @@ TEST_CASE("advice for a leaked rule is the command that takes it away") {
 TEST_CASE("an owner is named as well as it is known") {
     auto rule = hostport(Backend::iptables_nft);
     CHECK(owner_text(rule, Pod{"default", "mysql-b-0"}) == "default/mysql-b-0");
+    CHECK(owner_text(rule, Pod{"default", "mysql-b-0", true}) == "default/mysql-b-0 (by its own account)");
     CHECK(owner_text(rule, std::nullopt) == "sandbox bbbbbbbbbbbb");
     rule.container_id.clear();
     CHECK(owner_text(rule, std::nullopt) == "10.224.0.222");

@@ -48,6 +48,15 @@ TEST_CASE("the CNI cache names pods first, the API what that leaves open") {
     CHECK(finding.rewritten_pod == Pod{"default", "mysql-b-0"});
     CHECK(finding.rule_pod == Pod{"default", "mysql-b-0"});
 
+    // Before what pods say of themselves, which is marked.
+    for (auto& sandbox : state.sandboxes) {
+        sandbox.named_by_itself = true;
+    }
+    CHECK(hijack(state, &names).client_pod == Pod{"api", "app-1"});
+    CHECK(hijack(state, &names).rewritten_pod == Pod{"api", "mysql-b-0"});
+    CHECK(hijack(state, &names).rule_pod == Pod{"api", "mysql-b-0"});
+    CHECK(hijack(state, nullptr).rule_pod == Pod{"default", "mysql-b-0", true});
+
     state.sandboxes.clear();
     state.sandboxes_complete = false;  // kept elsewhere
     finding = hijack(state, &names);

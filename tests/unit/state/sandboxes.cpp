@@ -103,10 +103,40 @@ TEST_CASE("two pods that claim an address since it was given out are none", "[sa
               .of("aaa") == "- aaa");
 }
 
-TEST_CASE("without a container the pod told last counts, if there is one", "[sandboxes]") {
+TEST_CASE("without a container a pod that nobody contradicts counts", "[sandboxes]") {
     CHECK(Node({}, {}, {pod("app-1", "10.244.1.7", 11)}).at("10.244.1.7") == "app-1 -");
-    CHECK(Node({}, {}, {pod("app-2", "10.244.1.7", 12), pod("ended", "10.244.1.7", 11)}).at("10.244.1.7") == "app-2 -");
+    // Which of them wrote to its file last says nothing: each can.
+    CHECK(Node({}, {}, {pod("thief", "10.244.1.7", 12), pod("app-1", "10.244.1.7", 11)}).at("10.244.1.7") == "- -");
     CHECK(Node({}, {}, {pod("one", "10.244.1.7", 11), pod("two", "10.244.1.7", 11)}).at("10.244.1.7") == "- -");
+}
+
+TEST_CASE("a pod that the cache knows does not get the address of another by saying so", "[sandboxes]") {
+    auto thief = cached("bbb", "thief", "10.244.1.8", 10);
+    CHECK(Node({thief}, {}, {pod("thief", "10.244.1.7", 99)}).at("10.244.1.7") == "- -");
+    CHECK(Node({thief, cached("aaa", "", "10.244.1.7", 10)}, {}, {pod("thief", "10.244.1.7", 99)}).at("10.244.1.7") ==
+          "- aaa");
+    // It neither hides who says the truth.
+    CHECK(Node({thief, cached("aaa", "", "10.244.1.7", 10)}, {},
+               {pod("thief", "10.244.1.7", 99), pod("app-1", "10.244.1.7", 11)})
+              .at("10.244.1.7") == "app-1 aaa");
+    // By its uid, where that is known: a pod of the same name may have been there before.
+    thief.pod_uid = "uid-thief";
+    CHECK(Node({thief}, {}, {pod("thief", "10.244.1.7", 99)}).at("10.244.1.7") == "- -");
+    thief.pod_uid = "uid-of-before";
+    CHECK(Node({thief}, {}, {pod("thief", "10.244.1.7", 99)}).at("10.244.1.7") == "thief -");
+}
+
+TEST_CASE("what a pod says of itself is marked", "[sandboxes]") {
+    const auto marks = [](const std::vector<Sandbox>& sandboxes) {
+        REQUIRE(sandboxes.size() == 1);
+        return sandboxes[0].named_by_itself;
+    };
+    const std::vector told{pod("app-1", "10.244.1.7", 11)};
+    CHECK(marks(put_together({}, {}, told)));
+    CHECK(marks(put_together({}, std::vector{reserved("10.244.1.7", "aaa", 10)}, told)));
+    CHECK(marks(put_together({cached("aaa", "", "10.244.1.7", 10)}, {}, told)));
+    CHECK_FALSE(marks(put_together({cached("aaa", "app-1", "10.244.1.7", 10)}, {}, told)));
+    CHECK_FALSE(marks(put_together({}, std::vector{reserved("10.244.1.7", "aaa", 10)}, {})));
 }
 
 TEST_CASE("an address that host-local would know of is nobody's if it does not", "[sandboxes]") {
