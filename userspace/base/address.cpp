@@ -81,6 +81,9 @@ Address make_address(Family family, std::span<const std::uint8_t> bytes) {
 }
 
 std::optional<Address> parse_address(std::string_view text) {
+    if (text.size() >= INET6_ADDRSTRLEN || text.contains('\0')) {  // inet_pton() would not see what is behind a zero
+        return std::nullopt;
+    }
     const std::string zero_terminated(text);
     for (const auto family : {Family::ipv4, Family::ipv6}) {
         Address address{.family = family};

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 #include <algorithm>
@@ -73,6 +74,13 @@ Result<Fd> reopen(const Fd& place) {
     return cannot_be_read();
 }
 
+// /dev/null stands for an empty file on command lines, and need not be opened for that.
+bool is_null_device(const Fd& place) {
+    const dev_t null_device = makedev(1, 3);
+    struct stat info{};
+    return ::fstat(place.get(), &info) == 0 && S_ISCHR(info.st_mode) && info.st_rdev == null_device;
+}
+
 Result<struct stat> check_kind(const Fd& place) {
     struct stat info{};
     if (::fstat(place.get(), &info) != 0) {
@@ -93,6 +101,9 @@ Result<struct stat> check_kind(const Fd& place) {
 }
 
 Result<FileContent> read(const Fd& place, std::size_t limit, Longer longer) {
+    if (is_null_device(place)) {
+        return FileContent();
+    }
     const auto info = check_kind(place);
     if (!info) {
         return std::unexpected(info.error());

@@ -26,7 +26,8 @@ struct FileContent {
 //
 // Only a regular file that is stored somewhere is ever opened: not a pipe, which would wait, not a device, which can
 // act on being opened, and nothing the kernel makes up while it is read (/proc/kmsg waits, and takes the messages
-// away). What is found to be a regular file is what is opened, whatever has its name by then.
+// away). What is found to be a regular file is what is opened, whatever has its name by then. /dev/null is an empty
+// file.
 //
 // Errors say what is wrong ("cannot be read: Permission denied", "larger than 16 MiB", "not a file but a pipe"), but
 // not with which file: the caller knows it by the name that the user does. Code: ENOENT or ENOTDIR if there is none

@@ -8,8 +8,11 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <sstream>
 #include <string>
 #include <utility>
+
+#include "base/file.hpp"
 
 namespace hptrace {
 
@@ -45,7 +48,10 @@ std::set<std::string, std::less<>> read_builtin() {
     utsname kernel{};
     if (uname(&kernel) == 0) {
         // kernel/net/netfilter/nf_tables.ko
-        std::ifstream builtin(std::string("/lib/modules/") + kernel.release + "/modules.builtin");
+        constexpr std::size_t most_of_file = 16UL * 1024 * 1024;
+        std::istringstream builtin(
+            read_file(std::string("/lib/modules/") + kernel.release + "/modules.builtin", most_of_file)
+                .value_or(std::string()));
         for (std::string line; std::getline(builtin, line);) {
             auto name = std::filesystem::path(line).stem().string();
             std::ranges::replace(name, '-', '_');

@@ -5,10 +5,9 @@
 #include <fnmatch.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <fstream>
-#include <sstream>
 
+#include "base/excerpt.hpp"
+#include "base/file.hpp"
 #include "base/number.hpp"
 #include "judge/words.hpp"
 
@@ -17,6 +16,7 @@ namespace hptrace {
 namespace {
 
 constexpr std::string_view blanks = " \t\r";
+constexpr std::size_t most_of_file = 16UL * 1024 * 1024;
 
 // Takes the first piece off, up to one of `ends`.
 std::string_view take(std::string_view& text, std::string_view ends) {
@@ -31,7 +31,8 @@ bool name_fits(const std::optional<std::string>& pattern, const std::optional<st
 }
 
 std::optional<std::string> name_of(const std::optional<Pod>& pod) {
-    return pod ? std::optional(full_name(*pod)) : std::nullopt;
+    // Whom a pod says it is must not hide an alarm.
+    return pod && !pod->by_own_account ? std::optional(full_name(*pod)) : std::nullopt;
 }
 
 std::optional<std::string> name_of(const Service& service) {
@@ -41,15 +42,11 @@ std::optional<std::string> name_of(const Service& service) {
 }  // namespace
 
 Result<Accepted> Accepted::read(const std::string& file) {
-    errno = 0;
-    const std::ifstream stream(file);
-    std::ostringstream text;
-    text << stream.rdbuf();
-    if (!stream.is_open() ||
-        (text.fail() && errno != 0)) {  // of an empty file nothing is copied, which is a failure too
-        return system_error(fmt::format("cannot read --ignore {}", file));
+    const auto text = read_file(file, most_of_file);
+    if (!text) {
+        return failure(fmt::format("--ignore {}: {}", file, describe(text.error())));
     }
-    auto accepted = parse(text.view());
+    auto accepted = parse(*text);
     return accepted ? accepted
                     : failure(fmt::format("--ignore {}, {}", file, accepted.error().what), accepted.error().hint);
 }
@@ -98,7 +95,8 @@ Result<Accepted::Line> Accepted::parse_line(std::string_view text) {
             good = false;
         }
         if (!good) {
-            return failure(fmt::format("bad '{}'", word), "use conflict=, service=, pod=, port= or destination=");
+            return failure(fmt::format("bad '{}'", excerpt(word)),
+                           "use conflict=, service=, pod=, port= or destination=");
         }
     }
     return line;

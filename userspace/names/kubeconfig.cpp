@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-#include <fstream>
 #include <optional>
 #include <utility>
 
 #include "base/address.hpp"
+#include "base/file.hpp"
 #include "base/number.hpp"
 
 namespace hptrace {
@@ -21,19 +21,14 @@ namespace {
 constexpr std::size_t largest_file = 1U << 20U;
 
 Result<std::string> read_small_file(const std::filesystem::path& path) {
-    errno = 0;
-    std::ifstream file(path, std::ios::binary);
-    if (!file) {
-        return system_error(fmt::format("cannot read {}", path.string()));
+    auto text = read_file(path, largest_file);
+    if (!text) {
+        const auto& error = text.error();
+        return error.code != 0 ? system_error(fmt::format("cannot read {}", path.string()), error.code)
+                               : failure(fmt::format("{}: {}", path.string(), describe(error)));
     }
-    std::string text(largest_file + 1, '\0');
-    file.read(text.data(), static_cast<std::streamsize>(text.size()));
-    if (file.bad()) {
-        return system_error(fmt::format("cannot read {}", path.string()), errno != 0 ? errno : EIO);
-    }
-    text.resize(static_cast<std::size_t>(file.gcount()));
-    if (text.empty() || text.size() > largest_file) {
-        return failure(fmt::format("{} is {}", path.string(), text.empty() ? "empty" : "too large"));
+    if (text->empty()) {
+        return failure(fmt::format("{} is empty", path.string()));
     }
     return text;
 }

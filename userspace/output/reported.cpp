@@ -4,17 +4,26 @@
 #include <cerrno>
 #include <cstdio>
 #include <fstream>
+#include <sstream>
 #include <utility>
+
+#include "base/file.hpp"
 
 namespace hptrace {
 
+namespace {
+
+constexpr std::size_t most_of_file = 16UL * 1024 * 1024;
+
+}  // namespace
+
 Result<Reported> Reported::open(std::filesystem::path file) {
     Reported reported;
-    errno = 0;
-    std::ifstream lines(file);
-    if (!lines && errno != ENOENT) {
-        return system_error("cannot read " + file.string());
+    const auto text = read_file(file, most_of_file);
+    if (!text && !is_absent(text.error())) {
+        return failure(file.string() + ": " + describe(text.error()));
     }
+    std::istringstream lines(text.value_or(std::string()));
     for (std::string line; std::getline(lines, line);) {
         if (!line.empty()) {
             reported.known_.insert(line);

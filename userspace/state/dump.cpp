@@ -7,7 +7,6 @@
 #include <array>
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -15,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/file.hpp"
 #include "state/cni_cache.hpp"
 #include "state/iptables_save.hpp"
 #include "state/json_read.hpp"
@@ -31,22 +31,16 @@ constexpr std::array<std::string_view, 11> files{
     "iptables-legacy.save", "ip6tables-legacy.save", "iptables-nft.save", "ip6tables-nft.save", "nft.json", "ipvs.save",
     "ipset.save",           "addresses.json",        "routes-local.json", "cni-results",        "meta.json"};
 
+// The tools' output for some 100,000 Services.
+constexpr std::size_t most_of_file = 256UL * 1024 * 1024;
+
 // Nothing: there is no such file.
-Result<std::optional<std::string>> read_file(const std::filesystem::path& path) {
-    std::error_code error;
-    const auto status = std::filesystem::status(path, error);
-    if (status.type() == std::filesystem::file_type::not_found) {
+Result<std::optional<std::string>> read_dump_file(const std::filesystem::path& path) {
+    auto text = read_file(path, most_of_file);
+    if (!text && is_absent(text.error())) {
         return std::nullopt;
     }
-    if (status.type() != std::filesystem::file_type::regular) {  // opening a pipe would wait for its writer
-        return failure("not a file");
-    }
-    std::ifstream file(path, std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(file), {}};
-    if (!file.is_open() || file.bad()) {
-        return system_error("cannot be read", file.is_open() ? EIO : errno);
-    }
-    return text;
+    return text ? Result<std::optional<std::string>>(*std::move(text)) : std::unexpected(std::move(text.error()));
 }
 
 // What meta.json says became of each source.
@@ -134,7 +128,7 @@ private:
     // What `parse` makes of a file, and what is to be said of it; entries only if it was understood.
     template <class T, class Parse>
     std::pair<std::vector<T>, SourceStatus> parse_file(std::string_view source, std::string_view file, Parse parse) {
-        const auto text = read_file(folder_ / file);
+        const auto text = read_dump_file(folder_ / file);
         if (!text) {
             return {{}, broken(file, text.error())};
         }
@@ -247,7 +241,7 @@ Result<NodeStatePtr> read_dump(const std::string& folder) {
         return failure(fmt::format("{} is no dump: it has none of its files", folder), "nft.json, ipvs.save, ...");
     }
     Meta meta;
-    const auto text = read_file(path / "meta.json");
+    const auto text = read_dump_file(path / "meta.json");
     if (!text) {
         return failure(fmt::format("{}/meta.json: {}", folder, describe(text.error())));
     }

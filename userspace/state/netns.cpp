@@ -3,11 +3,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -53,8 +55,16 @@ std::unexpected<Error> not_found(std::uint32_t inode) {
 }
 
 Result<Fd> open_netns(std::string_view netns) {
-    // O_NONBLOCK: a pipe given by mistake must not hang the program.
-    Fd file(::open(netns_path(netns).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    // Only a namespace is opened: a pipe given by mistake would hang the program, and a device can act on it.
+    const Fd place(::open(netns_path(netns).c_str(), O_PATH | O_CLOEXEC));
+    struct statfs file_system{};
+    if (!place || ::fstatfs(place.get(), &file_system) != 0) {
+        return namespace_error(netns, errno);
+    }
+    if (file_system.f_type != NSFS_MAGIC) {
+        return namespace_error(netns, EINVAL);
+    }
+    Fd file(::open(fmt::format("/proc/self/fd/{}", place.get()).c_str(), O_RDONLY | O_CLOEXEC));
     if (!file) {
         return namespace_error(netns, errno);
     }

@@ -40,6 +40,18 @@ TEST_CASE("prefixes contain what they should") {
     }
 }
 
+TEST_CASE("an address ends with its text") {
+    using namespace std::string_literals;
+    for (const auto& text : {"10.0.0.1\0"s, "10.0.0.1\0x"s, "fd00::1\0/64"s, "\0"s, "10.0.0.1" + std::string(100, ' '),
+                             std::string(5UL * 1024 * 1024, '1')}) {
+        CHECK_FALSE(parse_address(text));
+        CHECK_FALSE(parse_prefix(text));
+        CHECK_FALSE(parse_prefix(text + "/8"));
+        CHECK_FALSE(parse_endpoint(text + ":80"));
+    }
+    CHECK(parse_address("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"));  // the longest there is
+}
+
 TEST_CASE("loopback is all of 127/8 and ::1 alone") {
     CHECK(parse_address("127.3.2.1")->is_loopback());
     CHECK(parse_address("::1")->is_loopback());

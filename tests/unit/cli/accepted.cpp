@@ -2,8 +2,10 @@
 #include "cli/accepted.hpp"
 
 #include <catch2/catch_test_macros.hpp>
+#include <filesystem>
 
 #include "judge/node.hpp"
+#include "temporary_folder.hpp"
 
 using namespace hptrace;
 using namespace hptrace::test;
@@ -63,6 +65,28 @@ TEST_CASE("a line that is not understood is named") {
         REQUIRE_FALSE(parsed);
         CHECK(parsed.error().what.starts_with("line 2: "));
     }
+}
+
+TEST_CASE("a message quotes the beginning of a long line") {
+    const auto parsed = Accepted::parse(std::string(5UL * 1024 * 1024, 'x'));
+    REQUIRE_FALSE(parsed);
+    CHECK(parsed.error().what.size() < 200);
+}
+
+TEST_CASE("what has no end is not read as a file") {
+    CHECK(Accepted::read("/dev/zero").error().what == "--ignore /dev/zero: not a file but a device");
+    const TemporaryFolder folder;
+    folder.write("holes", "port=1\n");
+    std::filesystem::resize_file(folder.path() / "holes", 10'000'000'000);
+    CHECK(Accepted::read(folder.path() / "holes").error().what.ends_with("holes: larger than 16 MiB"));
+}
+
+TEST_CASE("whom a pod says it is accepts nothing") {
+    auto finding = hijack();
+    finding.rule_pod = Pod{"default", "mysql-b-0"};
+    CHECK(accepted("pod=default/mysql-b-0").covers(finding));
+    finding.rule_pod->by_own_account = true;
+    CHECK_FALSE(accepted("pod=default/mysql-b-0").covers(finding));
 }
 
 TEST_CASE("a file that cannot be read is an error") {

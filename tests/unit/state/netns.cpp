@@ -27,6 +27,17 @@ TEST_CASE("a thread's own namespace counts, not the program's", "[netns]") {
     CHECK(fmt::format("net:[{}]", *outside) == std::filesystem::read_symlink("/proc/self/ns/net").string());
 }
 
+TEST_CASE("only a namespace is opened", "[netns]") {
+    // Opened, each would be another error, or act.
+    for (const auto* const path : {"/dev/ptmx", "/proc/kmsg", "/etc/passwd", "/proc", "/dev/null"}) {
+        const auto refused = netns_inode(path);
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code == EINVAL);
+        CHECK(refused.error().hint == "not a network namespace file");
+    }
+    CHECK(netns_inode("/proc/self/ns/user").error().code == EINVAL);
+}
+
 TEST_CASE("a guard enters a namespace and returns", "[netns]") {
     const auto outside = current_netns_inode().value();
     // Keeps the fresh namespace alive after its thread.
