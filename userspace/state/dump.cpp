@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <filesystem>
 #include <iterator>
@@ -14,34 +13,24 @@
 #include <utility>
 #include <vector>
 
-#include "base/file.hpp"
+#include "base/excerpt.hpp"
 #include "state/cni_cache.hpp"
+#include "state/dump_checks.hpp"
+#include "state/dump_files.hpp"
 #include "state/iptables_save.hpp"
 #include "state/json_read.hpp"
+#include "state/kube_sets.hpp"
 #include "state/nft_json.hpp"
 #include "state/ruleset.hpp"
 #include "state/save_files.hpp"
+#include "state/save_notes.hpp"
 
 namespace hptrace {
 namespace {
 
 using nlohmann::json;
 
-constexpr std::array<std::string_view, 11> files{
-    "iptables-legacy.save", "ip6tables-legacy.save", "iptables-nft.save", "ip6tables-nft.save", "nft.json", "ipvs.save",
-    "ipset.save",           "addresses.json",        "routes-local.json", "cni-results",        "meta.json"};
-
-// The tools' output for some 100,000 Services.
-constexpr std::size_t most_of_file = 256UL * 1024 * 1024;
-
-// Nothing: there is no such file.
-Result<std::optional<std::string>> read_dump_file(const std::filesystem::path& path) {
-    auto text = read_file(path, most_of_file);
-    if (!text && is_absent(text.error())) {
-        return std::nullopt;
-    }
-    return text ? Result<std::optional<std::string>>(*std::move(text)) : std::unexpected(std::move(text.error()));
-}
+constexpr std::size_t longest_reason = 300;
 
 // What meta.json says became of each source.
 struct Meta {
@@ -65,9 +54,10 @@ Result<Meta> parse_meta(std::string_view text) {
         if (state == "used") {
             status.state = SourceState::used;
         } else if (state == "unreadable") {
-            status = {.state = SourceState::unreadable, .why = text_of(source, "why").value_or("not read")};
+            status = {.state = SourceState::unreadable,
+                      .why = excerpt(text_of(source, "why").value_or("not read"), longest_reason)};
         } else if (state != "unused") {
-            return failure(fmt::format("source {}: unknown state '{}'", name, state));
+            return failure(fmt::format("source {}: unknown state '{}'", excerpt(name), excerpt(state)));
         }
     }
     return meta;
@@ -79,17 +69,23 @@ public:
 
     NodeState read() && {
         state_.node = meta_.node;
-        auto tables = read_legacy("iptables-legacy", Family::ipv4);
-        std::ranges::move(read_legacy("ip6tables-legacy", Family::ipv6), std::back_inserter(tables));
-        std::ranges::move(read_nft(), std::back_inserter(tables));
-        const auto servers = take<VirtualServer>("ip_vs", "ipvs.save", parse_ipvs_save);
-        const auto sets = take<IpSet>("ipset", "ipset.save",
-                                      [](std::string_view text) { return parse_ipset_save(text, kube_set_prefix); });
-        read_addresses();
-        read_sandboxes();
-        interpret_rules(std::move(tables), state_);
-        add_ipvs_services(servers, sets, state_);
+        DumpRules rules;
+        read_legacy(Family::ipv4, dump_file::iptables_legacy, rules);
+        read_legacy(Family::ipv6, dump_file::ip6tables_legacy, rules);
+        read_nft(rules);
+        DumpServices services;
+        services.servers = take<VirtualServer>(dump_file::ipvs, parse_ipvs_save);
+        services.sets = take<IpSet>(dump_file::ipset, [&rules](std::string_view text) {
+            rules.set_names = names_of_ipset_save(text);
+            return parse_ipset_save(text, kube_set_prefix);
+        });
+        services.addresses = read_addresses();
+        services.has_cni_folder = read_sandboxes();
+        check_rules(rules, state_.sources);
+        interpret_rules(all_tables(std::move(rules)), state_);
+        add_ipvs_services(services.servers, services.sets, state_);
         state_.index();
+        check_services(services, state_);
         return std::move(state_);
     }
 
@@ -103,93 +99,153 @@ private:
         return found == meta_.sources.end() ? nullptr : &found->second;
     }
 
+    static SourceStatus unread(std::string why) { return {.state = SourceState::unreadable, .why = std::move(why)}; }
+
     // A file that is not there.
-    [[nodiscard]] SourceStatus missing(std::string_view source, std::string_view file) const {
-        const auto* const status = said(source);
+    [[nodiscard]] SourceStatus missing(const DumpFile& file) const {
+        const auto* const status = said(file.source);
         if (status != nullptr && status->state != SourceState::used) {
             return *status;
         }
-        return {.state = SourceState::unreadable, .why = fmt::format("{} is not in the dump", file)};
+        return unread(fmt::format("{} is not in the dump", file.name));
     }
 
     // Files that were understood. Who made the dump may know that there was more.
-    [[nodiscard]] SourceStatus understood(std::string_view source, bool empty) const {
-        const auto* const status = said(source);
-        if (status != nullptr && status->state == SourceState::unreadable) {
+    [[nodiscard]] SourceStatus understood(const DumpFile& file, bool empty) const {
+        const auto* const status = said(file.source);
+        if (status == nullptr || status->state == (empty ? SourceState::unused : SourceState::used)) {
+            return {.state = empty ? SourceState::unused : SourceState::used, .why = {}};
+        }
+        if (status->state == SourceState::unreadable) {
             return *status;
         }
-        return {.state = empty ? SourceState::unused : SourceState::used, .why = {}};
+        return unread(empty ? fmt::format("{} is empty, though meta.json says that there is something", file.name)
+                            : fmt::format("meta.json says that it is unused, but {} is not empty", file.name));
     }
 
-    static SourceStatus broken(std::string_view file, const Error& error) {
-        return {.state = SourceState::unreadable, .why = fmt::format("{}: {}", file, describe(error))};
+    // The tools print nothing where there is nothing, and where they may not look. `text` is what they printed.
+    [[nodiscard]] SourceStatus understood_save(const DumpFile& file, std::string_view text) const {
+        const bool empty = text.find_first_not_of(" \t\n") == std::string_view::npos;
+        if (empty && said(file.source) == nullptr) {
+            return unread(fmt::format("{} is empty: nothing there, or {} failed (not root?); meta.json does not say",
+                                      file.name, file.command));
+        }
+        return understood(file, empty);
+    }
+
+    static SourceStatus broken(const DumpFile& file, const Error& error) {
+        return unread(fmt::format("{}: {}", file.name, excerpt(describe(error), longest_reason)));
     }
 
     // What `parse` makes of a file, and what is to be said of it; entries only if it was understood.
+    template <class T>
+    struct Parsed {
+        bool understood = false;
+        std::vector<T> entries;
+        SourceStatus status;
+    };
     template <class T, class Parse>
-    std::pair<std::vector<T>, SourceStatus> parse_file(std::string_view source, std::string_view file, Parse parse) {
-        const auto text = read_dump_file(folder_ / file);
+    Parsed<T> parse_file(const DumpFile& file, Parse parse) {
+        const auto text = read_dump_file(folder_, file);
         if (!text) {
-            return {{}, broken(file, text.error())};
+            return {.understood = false, .entries = {}, .status = broken(file, text.error())};
         }
         const auto& content = *text;
         if (!content) {
-            return {{}, missing(source, file)};
+            return {.understood = false, .entries = {}, .status = missing(file)};
         }
         Result<std::vector<T>> parsed = parse(*content);
         if (!parsed) {
-            return {{}, broken(file, parsed.error())};
+            return {.understood = false, .entries = {}, .status = broken(file, parsed.error())};
         }
-        const bool empty = parsed->empty();
-        return {*std::move(parsed), understood(source, empty)};
+        auto status = file.format == DumpFormat::save ? understood_save(file, *content) : understood(file, false);
+        return {.understood = true, .entries = *std::move(parsed), .status = std::move(status)};
     }
 
     template <class T, class Parse>
-    std::vector<T> take(const std::string& source, std::string_view file, Parse parse) {
-        auto [entries, status] = parse_file<T>(source, file, parse);
-        state_.sources[source] = std::move(status);
-        return std::move(entries);
+    std::vector<T> take(const DumpFile& file, Parse parse) {
+        auto parsed = parse_file<T>(file, parse);
+        state_.sources[std::string(file.source)] = std::move(parsed.status);
+        return std::move(parsed.entries);
     }
 
-    std::vector<RuleTable> read_legacy(const std::string& source, Family family) {
-        return take<RuleTable>(source, source + ".save", [family](std::string_view text) {
-            return parse_iptables_save(text, Backend::iptables_legacy, family);
+    // One file of iptables-save, unless its header says that it is another's.
+    std::pair<SavedTables, SourceStatus> parse_saved(const DumpFile& file, Backend backend, Family family) {
+        SavedTables saved;
+        auto parsed = parse_file<RuleTable>(file, [&](std::string_view text) -> Result<std::vector<RuleTable>> {
+            auto notes = read_save_notes(text, backend, family);
+            if (!notes) {
+                return std::unexpected(notes.error());
+            }
+            saved.notes = *std::move(notes);
+            return parse_iptables_save(text, backend, family);
         });
+        saved.understood = parsed.understood;
+        saved.tables = std::move(parsed.entries);
+        return {std::move(saved), std::move(parsed.status)};
+    }
+
+    void read_legacy(Family family, const DumpFile& file, DumpRules& rules) {
+        auto [saved, status] = parse_saved(file, Backend::iptables_legacy, family);
+        state_.sources[std::string(file.source)] = std::move(status);
+        rules.legacy[family] = std::move(saved);
     }
 
     // nft.json shows every table; but what iptables-nft wrote has no payloads there, so it is taken from its own files.
-    std::vector<RuleTable> read_nft() {
-        auto [tables, status] = parse_file<RuleTable>("nf_tables", "nft.json", parse_nft_json);
+    void read_nft(DumpRules& rules) {
+        bool shows_tables = false;
+        auto parsed = parse_file<RuleTable>(dump_file::nft, [&shows_tables](std::string_view text) {
+            shows_tables = text.find("\"table\"") != std::string_view::npos;
+            return parse_nft_json(text);
+        });
+        SourceStatus status = std::move(parsed.status);
+        rules.nft_json_understood = parsed.understood;
+        rules.nft_json = std::move(parsed.entries);
+        bool any = !rules.nft_json.empty();
         for (const auto family : {Family::ipv4, Family::ipv6}) {
-            const std::string_view file = family == Family::ipv4 ? "iptables-nft.save" : "ip6tables-nft.save";
-            const auto of_iptables = [family](const RuleTable& table) {
-                return table.backend == Backend::iptables_nft && table.families.front() == family;
-            };
-            auto [saved, saved_status] = parse_file<RuleTable>("nf_tables", file, [family](std::string_view text) {
-                return parse_iptables_save(text, Backend::iptables_nft, family);
-            });
-            if (saved_status.state == SourceState::unreadable && saved.empty()) {
-                const bool needed = std::ranges::any_of(tables, of_iptables) || is_there(file);
-                if (needed && status.state != SourceState::unreadable) {
-                    status = saved_status;
-                }
-                std::erase_if(tables, of_iptables);
-                continue;
+            const DumpFile& file = family == Family::ipv4 ? dump_file::iptables_nft : dump_file::ip6tables_nft;
+            auto [saved, saved_status] = parse_saved(file, Backend::iptables_nft, family);
+            const bool needed = is_there(folder_, file) || std::ranges::any_of(rules.nft_json, [&](const auto& table) {
+                                    return is_of_iptables(table, family);
+                                });
+            if (!saved.understood && needed && status.state != SourceState::unreadable) {
+                status = std::move(saved_status);
             }
-            // What the file does not show iptables could not read: its rules count as not understood.
-            std::erase_if(tables, [&](const RuleTable& table) {
-                return of_iptables(table) && std::ranges::find(saved, table.name, &RuleTable::name) != saved.end();
-            });
-            std::ranges::move(saved, std::back_inserter(tables));
+            any = any || !saved.tables.empty();
+            rules.nft[family] = std::move(saved);
         }
-        std::ranges::sort(tables, {}, nft_order);  // as the kernel's tables are read
+        if (status.state != SourceState::unreadable && rules.nft_json_understood) {
+            status = any || shows_tables ? understood(dump_file::nft, false) : understood(dump_file::nft, true);
+            if (status.state == SourceState::used && !any) {
+                status.state = SourceState::unused;  // nothing that concerns Services
+            }
+        }
         state_.sources["nf_tables"] = std::move(status);
-        return std::move(tables);
     }
 
-    [[nodiscard]] bool is_there(std::string_view file) const {
-        std::error_code ignored;
-        return std::filesystem::exists(folder_ / file, ignored);
+    static bool is_of_iptables(const RuleTable& table, Family family) {
+        return table.backend == Backend::iptables_nft && table.families.front() == family;
+    }
+
+    // As they are in the kernel: each table once.
+    static std::vector<RuleTable> all_tables(DumpRules rules) {
+        auto& nft = rules.nft_json;
+        for (auto& [family, saved] : rules.nft) {
+            // What a file that is there does not show iptables could not read: its rules count as not understood.
+            std::erase_if(nft, [&](const RuleTable& table) {
+                return is_of_iptables(table, family) &&
+                       (!saved.understood ||
+                        std::ranges::find(saved.tables, table.name, &RuleTable::name) != saved.tables.end());
+            });
+            std::ranges::move(saved.tables, std::back_inserter(nft));
+        }
+        std::ranges::sort(nft, {}, nft_order);  // as the kernel's tables are read
+        std::vector<RuleTable> tables;
+        for (auto& [family, saved] : rules.legacy) {
+            std::ranges::move(saved.tables, std::back_inserter(tables));
+        }
+        std::ranges::move(nft, std::back_inserter(tables));
+        return tables;
     }
 
     // inet, ip, ip6; then by name
@@ -198,10 +254,11 @@ private:
         return {family, table.name};
     }
 
-    // `ip route show table local` without -6 shows no IPv6: every address of an interface is local too.
-    void read_addresses() {
-        state_.local_addresses = take<LocalAddress>("routes", "routes-local.json", parse_local_routes);
-        const auto addresses = take<LocalAddress>("addresses", "addresses.json", parse_addresses);
+    // `ip route show table local` without -6 shows no IPv6: every address of an interface is local too. Returned: those
+    // of interfaces.
+    std::vector<LocalAddress> read_addresses() {
+        state_.local_addresses = take<LocalAddress>(dump_file::routes, parse_local_routes);
+        auto addresses = take<LocalAddress>(dump_file::addresses, parse_addresses);
         for (const auto family : {Family::ipv4, Family::ipv6}) {
             const auto of_family = [family](const LocalAddress& local) {
                 return local.prefix.address.family == family;
@@ -210,18 +267,24 @@ private:
                 std::ranges::copy_if(addresses, std::back_inserter(state_.local_addresses), of_family);
             }
         }
+        return addresses;
     }
 
-    void read_sandboxes() {
-        SourceStatus& status = state_.sources["cni"];
-        if (!is_there("cni-results")) {
-            status = missing("cni", "cni-results");
-            return;
+    // False: the folder is not there.
+    bool read_sandboxes() {
+        SourceStatus& status = state_.sources[std::string(dump_file::cni.source)];
+        if (!is_there(folder_, dump_file::cni)) {
+            status = missing(dump_file::cni);
+            return false;
         }
-        auto cache = read_cni_cache(folder_ / "cni-results");
+        auto cache = read_cni_cache(folder_ / dump_file::cni.name);
         state_.sandboxes = std::move(cache.sandboxes);
-        status = cache.complete ? understood("cni", false) : std::move(cache.status);
+        const auto* const said_of_it = said(dump_file::cni.source);
+        const bool unused =
+            state_.sandboxes.empty() && said_of_it != nullptr && said_of_it->state == SourceState::unused;
+        status = cache.complete ? understood(dump_file::cni, unused) : std::move(cache.status);
         state_.sandboxes_complete = status.state == SourceState::used;
+        return true;
     }
 
     std::filesystem::path folder_;
@@ -237,11 +300,11 @@ Result<NodeStatePtr> read_dump(const std::string& folder) {
     if (!std::filesystem::is_directory(path, error)) {
         return system_error(fmt::format("cannot read the dump {}", folder), error ? error.value() : ENOTDIR);
     }
-    if (std::ranges::none_of(files, [&](auto file) { return std::filesystem::exists(path / file, error); })) {
+    if (std::ranges::none_of(dump_files, [&](const auto& file) { return is_there(path, file); })) {
         return failure(fmt::format("{} is no dump: it has none of its files", folder), "nft.json, ipvs.save, ...");
     }
     Meta meta;
-    const auto text = read_dump_file(path / "meta.json");
+    const auto text = read_dump_file(path, dump_file::meta);
     if (!text) {
         return failure(fmt::format("{}/meta.json: {}", folder, describe(text.error())));
     }

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/excerpt.hpp"
 #include "state/iptables_rule.hpp"
 #include "state/save_text.hpp"
 
@@ -33,7 +34,7 @@ public:
             return std::unexpected(parsed.error());
         }
         if (!table_.empty()) {
-            return failure(fmt::format("it is cut off: table {} has no COMMIT", table_));
+            return failure(fmt::format("it is cut off: table {} has no COMMIT", excerpt(table_)));
         }
         return std::move(tables_);
     }
@@ -44,7 +45,8 @@ private:
             return begin_table(line.substr(1));
         }
         if (table_.empty()) {
-            return failure("not what iptables-save prints: no table begins before it");
+            return failure(
+                fmt::format("not what iptables-save prints, no table begins before it: '{}'", excerpt(line)));
         }
         if (line == "COMMIT") {
             table_.clear();
@@ -60,10 +62,11 @@ private:
 
     Result<void> begin_table(std::string_view name) {
         if (!table_.empty()) {
-            return failure(fmt::format("table {} begins before the COMMIT of table {}", name, table_));
+            return failure(
+                fmt::format("table {} begins before the COMMIT of table {}", excerpt(name), excerpt(table_)));
         }
         if (name.empty() || std::ranges::find(tables_, name, &RuleTable::name) != tables_.end()) {
-            return failure(fmt::format("table '{}' begins a second time", name));
+            return failure(fmt::format("table '{}' begins a second time", excerpt(name)));
         }
         table_ = name;
         if (wanted()) {
@@ -82,7 +85,7 @@ private:
         const std::string& name = words->front().text;
         auto& chains = tables_.back().chains;
         if (!chain_at_.emplace(name, chains.size()).second) {
-            return failure(fmt::format("chain {} is there twice", name));
+            return failure(fmt::format("chain {} is there twice", excerpt(name)));
         }
         Chain& chain = chains.emplace_back();
         chain.name = name;
@@ -104,12 +107,12 @@ private:
         }
         const std::size_t begin = line.front() == '[' ? 1 : 0;
         if (words->size() < begin + 2 || (*words)[begin].text != "-A") {
-            return failure(fmt::format("not what iptables-save prints: '{}'", line.substr(0, 40)));
+            return failure(fmt::format("not what iptables-save prints: '{}'", excerpt(line)));
         }
         const std::string& name = (*words)[begin + 1].text;
         const auto chain = chain_at_.find(name);
         if (chain == chain_at_.end()) {
-            return failure(fmt::format("a rule in chain {}, which table {} does not have", name, table_));
+            return failure(fmt::format("a rule in chain {}, which table {} does not have", excerpt(name), table_));
         }
         const auto is_chain = [this](std::string_view target) { return chain_at_.contains(std::string(target)); };
         tables_.back().chains[chain->second].rules.push_back(

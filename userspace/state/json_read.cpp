@@ -6,16 +6,28 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/excerpt.hpp"
+
 namespace hptrace {
 
 using nlohmann::json;
 
 Result<json> parse_json(std::string_view text) {
+    const auto begin = text.find_first_not_of(" \t\r\n");
+    if (begin == std::string_view::npos) {
+        return failure("it is empty");
+    }
+    if (text[begin] != '{' && text[begin] != '[') {  // the tool's message, or its output for people
+        const auto line = text.substr(begin, text.find_first_of("\r\n", begin) - begin);
+        return failure(fmt::format("not JSON but '{}'", excerpt(line)));
+    }
     try {
         return json::parse(text);
     } catch (const json::parse_error& error) {
         const auto at = std::min(error.byte, text.size());
         return failure(fmt::format("line {}: not JSON, or cut off", 1 + std::ranges::count(text.substr(0, at), '\n')));
+    } catch (const json::exception& error) {  // a number that no type holds
+        return failure("not understood", excerpt(error.what(), 200));
     }
 }
 

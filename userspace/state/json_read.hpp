@@ -12,7 +12,8 @@
 
 namespace hptrace {
 
-// Error: the line where it stops to be JSON.
+// An object or array. Error: what it is instead, or the line where it stops to be JSON; no exception of the library
+// gets out.
 Result<nlohmann::json> parse_json(std::string_view text);
 
 // Null: not an object, or without this member.

@@ -158,4 +158,27 @@ std::vector<std::uint16_t> health_check_ports(const std::vector<IpSet>& sets, Fa
     return ports;
 }
 
+std::vector<SetService> services_of_sets(const std::vector<IpSet>& sets) {
+    std::vector<SetService> services;
+    for (const auto family : families) {
+        for (const auto& kind : kinds_of_sets) {
+            const auto* const set = find_set(sets, family, kind.name);
+            if (set == nullptr) {
+                continue;
+            }
+            for (const auto& member : set->members) {
+                const auto protocol = member.protocol ? protocol_from_number(*member.protocol) : kind.protocol;
+                if (protocol && member.port) {
+                    services.push_back({.set = set->name,
+                                        .family = family,
+                                        .ip = member.ip,
+                                        .port = *member.port,
+                                        .protocol = *protocol});
+                }
+            }
+        }
+    }
+    return services;
+}
+
 }  // namespace hptrace

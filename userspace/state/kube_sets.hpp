@@ -47,4 +47,16 @@ std::optional<KindInSets> kind_of_service(const std::vector<IpSet>& sets, const 
 // only those that hostPorts take.
 std::vector<std::uint16_t> health_check_ports(const std::vector<IpSet>& sets, Family family);
 
+// What a member of one of the sets that tell a Service's kind is there for.
+struct SetService {
+    std::string_view set;  // its name, as long as the sets live
+    Family family = Family::ipv4;
+    std::optional<Address> ip;  // absent: a NodePort, on whichever address of the node
+    std::uint16_t port = 0;
+    Protocol protocol = Protocol::tcp;
+};
+
+// The Services that whole sets tell of (those of a dump); each has a virtual server.
+std::vector<SetService> services_of_sets(const std::vector<IpSet>& sets);
+
 }  // namespace hptrace

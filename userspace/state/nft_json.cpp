@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/excerpt.hpp"
 #include "state/json_read.hpp"
 #include "state/nft_json_set.hpp"
 
@@ -65,7 +66,7 @@ Result<void> add_chain(const json& object, Readings& readings) {
     reading.table.families = families_of(*family);
     reading.table.name = *table;
     if (!reading.chain_at.emplace(*name, reading.table.chains.size()).second) {
-        return failure(fmt::format("chain {} of table {} is there twice", *name, *table));
+        return failure(fmt::format("chain {} of table {} is there twice", excerpt(*name), excerpt(*table)));
     }
     Chain& chain = reading.table.chains.emplace_back();
     chain.name = *name;
@@ -76,7 +77,7 @@ Result<void> add_chain(const json& object, Readings& readings) {
         const auto priority = number_of(object, "prio");
         if (!priority || *priority < std::numeric_limits<std::int32_t>::min() ||
             *priority > std::numeric_limits<std::int32_t>::max()) {
-            return failure(fmt::format("chain {} of table {} has no priority", *name, *table));
+            return failure(fmt::format("chain {} of table {} has no priority", excerpt(*name), excerpt(*table)));
         }
         chain.priority = static_cast<std::int32_t>(*priority);
     }
@@ -105,14 +106,15 @@ Result<void> add_rule(const json& object, Readings& readings) {
     const auto name = text_of(object, "chain").value_or("");
     const auto reading = readings.find({*family, table});
     if (reading == readings.end()) {
-        return failure(fmt::format("a rule of table '{}', which has no chain", table));
+        return failure(fmt::format("a rule of table '{}', which has no chain", excerpt(table)));
     }
     if (!can_hold_nat(reading->second.table)) {
         return {};
     }
     const auto chain = reading->second.chain_at.find(name);
     if (chain == reading->second.chain_at.end()) {
-        return failure(fmt::format("a rule of chain '{}', which table {} does not have", name, table));
+        return failure(
+            fmt::format("a rule of chain '{}', which table {} does not have", excerpt(name), excerpt(table)));
     }
     const auto families = families_of(*family);
     const NftSets* const sets = sets_matter(reading->second.table) ? &reading->second.sets : nullptr;

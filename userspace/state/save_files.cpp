@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
+#include "base/excerpt.hpp"
 #include "state/json_read.hpp"
 #include "state/save_text.hpp"
 
@@ -34,7 +36,12 @@ std::optional<Protocol> protocol_of_option(std::string_view option) {
 }
 
 std::unexpected<Error> bad(std::string_view what, std::string_view value) {
-    return failure(fmt::format("bad {} '{}'", what, value));
+    return failure(fmt::format("bad {} '{}'", what, excerpt(value)));
+}
+
+// A line that is not what `tool` prints; often what it complained of.
+std::unexpected<Error> not_of(std::string_view tool, std::string_view line) {
+    return failure(fmt::format("not what {} prints: '{}'", tool, excerpt(line)));
 }
 
 Result<IpvsLine> parse_ipvs_line(std::span<const Word> words) {
@@ -45,7 +52,7 @@ Result<IpvsLine> parse_ipvs_line(std::span<const Word> words) {
         if (const auto protocol = protocol_of_option(option)) {
             const auto address = parse_endpoint(value);
             if (!address) {
-                return failure(fmt::format("bad virtual server '{}'", value), "save with ipvsadm-save -n");
+                return failure(fmt::format("bad virtual server '{}'", excerpt(value)), "save with ipvsadm-save -n");
             }
             line.server.protocol = static_cast<std::uint8_t>(*protocol);
             line.server.address = *address;
@@ -65,7 +72,7 @@ Result<IpvsLine> parse_ipvs_line(std::span<const Word> words) {
         } else if (option == "-r") {
             line.real_server = parse_endpoint(value);
             if (!line.real_server) {
-                return failure(fmt::format("bad real server '{}'", value), "save with ipvsadm-save -n");
+                return failure(fmt::format("bad real server '{}'", excerpt(value)), "save with ipvsadm-save -n");
             }
         }  // the scheduler, weights and forwarding methods do not say who answers
     }
@@ -117,7 +124,7 @@ Result<SetMember> parse_member(std::string_view type, std::string_view text) {
     const auto dimensions = split(type.substr(type.find(':') + 1), ',');
     const auto parts = split(text, ',');
     if (parts.size() != dimensions.size()) {
-        return failure(fmt::format("'{}' is no member of a {}", text, type));
+        return failure(fmt::format("'{}' is no member of a {}", excerpt(text), excerpt(type)));
     }
     SetMember member;
     for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -130,43 +137,57 @@ Result<SetMember> parse_member(std::string_view type, std::string_view text) {
             understood = parse_member_port(parts[i], member);
         }
         if (!understood) {
-            return failure(fmt::format("'{}' is no member of a {}", text, type));
+            return failure(fmt::format("'{}' is no member of a {}", excerpt(text), excerpt(type)));
         }
     }
     return member;
 }
 
-Result<void> parse_ipset_line(std::string_view line, std::string_view name_prefix, std::vector<IpSet>& sets) {
-    const auto words = split_words(line);
-    if (!words) {
-        return std::unexpected(words.error());
-    }
-    const bool create = !words->empty() && words->front().text == "create";
-    if (words->size() < 3 || (!create && words->front().text != "add")) {
-        return failure("not what ipset save prints");
-    }
-    const std::string& name = (*words)[1].text;
-    if (!name.starts_with(name_prefix)) {
-        return {};
-    }
-    const auto known = std::ranges::find(sets, name, &IpSet::name);
-    if (create) {
-        if (known != sets.end()) {
-            return failure(fmt::format("set {} is there twice", name));
+// The sets while they are read: a member's line names the set it is of.
+class IpsetReader {
+public:
+    explicit IpsetReader(std::string_view name_prefix) : prefix_(name_prefix) {}
+
+    Result<void> add(std::string_view line) {
+        const auto words = split_words(line);
+        if (!words) {
+            return std::unexpected(words.error());
         }
-        sets.push_back({.name = name, .type = (*words)[2].text, .members = {}});
+        const bool create = !words->empty() && words->front().text == "create";
+        if (words->size() < 3 || (!create && words->front().text != "add")) {
+            return not_of("ipset save", line);
+        }
+        const std::string& name = (*words)[1].text;
+        if (!name.starts_with(prefix_)) {
+            return {};
+        }
+        if (create) {
+            if (!at_.emplace(name, sets_.size()).second) {
+                return failure(fmt::format("set {} is there twice", excerpt(name)));
+            }
+            sets_.push_back({.name = name, .type = (*words)[2].text, .members = {}});
+            return {};
+        }
+        const auto known = at_.find(name);
+        if (known == at_.end()) {
+            return failure(fmt::format("a member of set {}, which was not created", excerpt(name)));
+        }
+        IpSet& set = sets_[known->second];
+        const auto member = parse_member(set.type, (*words)[2].text);
+        if (!member) {
+            return std::unexpected(member.error());
+        }
+        set.members.push_back(*member);
         return {};
     }
-    if (known == sets.end()) {
-        return failure(fmt::format("a member of set {}, which was not created", name));
-    }
-    const auto member = parse_member(known->type, (*words)[2].text);
-    if (!member) {
-        return std::unexpected(member.error());
-    }
-    known->members.push_back(*member);
-    return {};
-}
+
+    std::vector<IpSet> sets() && { return std::move(sets_); }
+
+private:
+    std::string_view prefix_;
+    std::vector<IpSet> sets_;
+    std::unordered_map<std::string, std::size_t> at_;
+};
 
 // The array of objects every `ip -j` command prints.
 Result<json> parse_list(std::string_view text) {
@@ -175,6 +196,14 @@ Result<json> parse_list(std::string_view text) {
         return failure("not an array, as ip -j prints");
     }
     return list;
+}
+
+// A network namespace without any local address is not a node's.
+Result<std::vector<LocalAddress>> shown(std::vector<LocalAddress> addresses) {
+    if (addresses.empty()) {
+        return failure("no local address in it", "not saved in the node's network namespace?");
+    }
+    return addresses;
 }
 
 }  // namespace
@@ -188,7 +217,7 @@ Result<std::vector<VirtualServer>> parse_ipvs_save(std::string_view text) {
         }
         const bool real = !words->empty() && words->front().text == "-a";
         if (words->empty() || (!real && words->front().text != "-A")) {
-            return failure("not what ipvsadm-save prints");
+            return not_of("ipvsadm-save", line);
         }
         const auto understood = parse_ipvs_line(*words);
         return understood ? add_ipvs_line(*understood, real, servers) : std::unexpected(understood.error());
@@ -203,16 +232,29 @@ Result<std::vector<VirtualServer>> parse_ipvs_save(std::string_view text) {
 }
 
 Result<std::vector<IpSet>> parse_ipset_save(std::string_view text, std::string_view name_prefix) {
-    std::vector<IpSet> sets;
-    const auto parsed =
-        for_each_line(text, [&](std::string_view line) { return parse_ipset_line(line, name_prefix, sets); });
+    IpsetReader reader(name_prefix);
+    const auto parsed = for_each_line(text, [&reader](std::string_view line) { return reader.add(line); });
     if (!parsed) {
         return std::unexpected(parsed.error());
     }
+    auto sets = std::move(reader).sets();
     for (auto& set : sets) {
         std::ranges::sort(set.members);
     }
     return sets;
+}
+
+std::vector<std::string> names_of_ipset_save(std::string_view text) {
+    constexpr std::string_view create = "create ";
+    std::vector<std::string> names;
+    for (std::string_view line : split(text, '\n')) {
+        if (line.starts_with(create)) {
+            line.remove_prefix(create.size());
+            names.emplace_back(line.substr(0, line.find(' ')));
+        }
+    }
+    std::ranges::sort(names);
+    return names;
 }
 
 Result<std::vector<LocalAddress>> parse_local_routes(std::string_view text) {
@@ -236,7 +278,7 @@ Result<std::vector<LocalAddress>> parse_local_routes(std::string_view text) {
         }
         addresses.push_back({.prefix = *prefix, .device = text_of(route, "dev").value_or("")});
     }
-    return addresses;
+    return shown(std::move(addresses));
 }
 
 Result<std::vector<LocalAddress>> parse_addresses(std::string_view text) {
@@ -262,7 +304,7 @@ Result<std::vector<LocalAddress>> parse_addresses(std::string_view text) {
             }
         }
     }
-    return addresses;
+    return shown(std::move(addresses));
 }
 
 }  // namespace hptrace

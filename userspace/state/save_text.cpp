@@ -82,6 +82,9 @@ Result<void> for_each_line(std::string_view text, const std::function<Result<voi
         if (line.empty() || line.front() == '#') {
             continue;
         }
+        if (line.size() > longest_line) {
+            return failure(fmt::format("line {}: {} bytes long: no tool prints that", number, line.size()));
+        }
         if (const auto done = handle(line); !done) {
             return failure(fmt::format("line {}: {}", number, describe(done.error())));
         }

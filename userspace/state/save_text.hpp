@@ -2,6 +2,7 @@
 // Pieces of the text that iptables-save, ipvsadm-save and ipset save print.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -24,8 +25,11 @@ struct Word {
 // Error: a quote that is not closed.
 Result<std::vector<Word>> split_words(std::string_view line);
 
-// Calls `handle` for each line that is neither empty nor a comment. An error of it ends the walk, with the line's
-// number in front.
+// Longer than any line that the tools print: a match of iptables may hold a program of some kilobytes.
+constexpr std::size_t longest_line = std::size_t{64} << 10U;
+
+// Calls `handle` for each line that is neither empty nor a comment. An error of it, or a line that is too long, ends
+// the walk, with the line's number in front.
 Result<void> for_each_line(std::string_view text, const std::function<Result<void>(std::string_view)>& handle);
 
 // Number of a protocol as iptables-save and nft name it ("tcp", "ipv6-icmp", "47"); nothing: not known here.
