@@ -256,15 +256,11 @@ void check_servers(const DumpServices& services, NodeState& state) {
     }
     const Served served = index_of(services.servers);
     std::vector<const SetService*> not_served;
-    std::set<ServerKey> known;
     for (const SetService& service : in_sets) {
         const bool is_served = service.ip ? served.at.contains({*service.ip, service.port, service.protocol})
                                           : served.ports.contains({service.family, service.port, service.protocol});
         if (!is_served) {
             not_served.push_back(&service);
-        }
-        if (service.ip) {
-            known.emplace(*service.ip, service.port, service.protocol);
         }
     }
     if (!not_served.empty()) {
@@ -278,18 +274,6 @@ void check_servers(const DumpServices& services, NodeState& state) {
         contradict(state.sources, dump_file::ipvs.source,
                    fmt::format("no virtual server for {} on {}{}: not all of it, or of another time",
                                to_string(bare.front()), service_device, and_more(bare.size())));
-    }
-    if (services.sets.empty()) {
-        return;
-    }
-    const auto in_no_set = std::ranges::find_if(served.at, [&](const ServerKey& key) {
-        return on_device.contains(std::get<Address>(key)) && !known.contains(key);
-    });
-    if (in_no_set != served.at.end()) {
-        const auto& [ip, port, protocol] = *in_no_set;
-        contradict(state.sources, dump_file::ipset.source,
-                   fmt::format("virtual server {}/{} is in no set of kube-proxy's: not all of it, or of another time",
-                               to_string(Endpoint{ip, port}), to_string(protocol)));
     }
 }
 

@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "base/excerpt.hpp"
 #include "state/rule_text.hpp"
 #include "state/rules_part.hpp"
 
@@ -96,12 +97,39 @@ const Chain* TableView::base(std::string_view hook) const {
     return found == table_->chains.end() ? nullptr : &*found;
 }
 
+Work::Work(const std::vector<TableView>& tables) : left_(std::size_t{4} << 20U) {
+    constexpr std::size_t per_rule = 256;
+    for (const TableView& view : tables) {
+        for (const Chain& chain : view.table().chains) {
+            left_ += per_rule * chain.rules.size();
+        }
+        for (const NftSet& set : view.table().sets) {
+            left_ += per_rule * set.elements.size();
+        }
+    }
+}
+
+bool Work::spend(std::size_t units) {
+    if (units > left_) {
+        left_ = 0;
+        return false;
+    }
+    left_ -= units;
+    return true;
+}
+
 void UnreadRules::add(const TableView& table, const Chain& chain, const Rule& rule) {
+    add_not_followed(table, chain, rule, {});
+}
+
+void UnreadRules::add_not_followed(const TableView& table, const Chain& chain, const Rule& rule, std::string_view why) {
+    constexpr std::size_t longest = 2000;  // of real ones some hundred
     if (seen_.insert(&rule).second) {
+        auto text = excerpt(rule_text(table.table().backend, chain.name, rule), longest);
         rules_.push_back({.backend = table.table().backend,
                           .family = rule.family.value_or(table.table().families.front()),
                           .chain = chain.name,
-                          .text = rule_text(table.table().backend, chain.name, rule)});
+                          .text = why.empty() ? std::move(text) : fmt::format("{} ({})", text, why)});
     }
 }
 
@@ -158,8 +186,9 @@ RulesPart interpret_source(const std::vector<RuleTable>& tables) {
     }
     NodeState state;
     UnreadRules unread(state.unread_rules);
+    Work work(views);
     for (const TableView& view : views) {
-        interpret_hostports(view, state.hostports, unread);
+        interpret_hostports(view, state.hostports, unread, work);
         if (view.is_xtables() && view.table().name == "nat") {
             state.nat_tables.push_back(nat_table(view));
         }
@@ -168,7 +197,7 @@ RulesPart interpret_source(const std::vector<RuleTable>& tables) {
     for (HostPortRule& rule : state.hostports) {
         rule.order = next[{rule.backend, rule.family}]++;
     }
-    interpret_services(views, state, unread);
+    interpret_services(views, state, unread, work);
     return {.proxy = state.proxy,
             .services = std::move(state.services),
             .hostports = std::move(state.hostports),

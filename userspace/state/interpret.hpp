@@ -2,6 +2,7 @@
 // Inside interpret_rules(): what HostPort producers' rules and kube-proxy's rules mean.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -36,11 +37,27 @@ private:
     std::unordered_map<std::string_view, const NftSet*> sets_;
 };
 
+// How much may be done to interpret some tables. Chains that fork make more ways through them than there are rules, and
+// more than anyone can go: anybody with a user namespace can write such. It grows with the tables, so that real ones,
+// whatever their size, are far from it.
+class Work {
+public:
+    explicit Work(const std::vector<TableView>& tables);
+    // One unit: a rule or an element that is looked at, or a thing that is copied. False: there is not so much left,
+    // nor anything from now on.
+    [[nodiscard]] bool spend(std::size_t units);
+
+private:
+    std::size_t left_;
+};
+
 // Collects rules and elements of sets that were not understood, each once.
 class UnreadRules {
 public:
     explicit UnreadRules(std::vector<UnreadRule>& rules) : rules_(rules) {}
     void add(const TableView& table, const Chain& chain, const Rule& rule);
+    // A rule that was understood but not followed to its end: `why`.
+    void add_not_followed(const TableView& table, const Chain& chain, const Rule& rule, std::string_view why);
     // UnreadRule::chain is then the name of the set.
     void add(const TableView& table, const NftSet& set, const SetElement& element);
     // If the reader of the set did not understand all of it.
@@ -90,13 +107,13 @@ std::optional<ServiceName> parse_service_name(std::string_view text);
 std::optional<Producer> producer_of_entry_chain(std::string_view chain);
 
 // Adds the HostPort rules of this table to `hostports`, in the order packets meet them.
-void interpret_hostports(const TableView& table, std::vector<HostPortRule>& hostports, UnreadRules& unread);
+void interpret_hostports(const TableView& table, std::vector<HostPortRule>& hostports, UnreadRules& unread, Work& work);
 
 // Adds the Services of kube-proxy's nftables mode, from its table of one family. False: its chains are no longer used.
-bool interpret_kube_nftables(const TableView& table, ServiceCollector& services, UnreadRules& unread);
+bool interpret_kube_nftables(const TableView& table, ServiceCollector& services, UnreadRules& unread, Work& work);
 
 // Adds the Services of kube-proxy in iptables and nftables mode, from its tables, and says which mode of
 // kube-proxy the rules show (state.proxy; left alone if none).
-void interpret_services(const std::vector<TableView>& tables, NodeState& state, UnreadRules& unread);
+void interpret_services(const std::vector<TableView>& tables, NodeState& state, UnreadRules& unread, Work& work);
 
 }  // namespace hptrace

@@ -4,10 +4,17 @@
 // Docker: libnetwork/drivers/bridge.
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstdint>
+#include <map>
 #include <optional>
+#include <span>
 #include <string_view>
+#include <tuple>
+#include <unordered_map>
 #include <utility>
 
+#include "base/fingerprint.hpp"
 #include "state/interpret.hpp"
 #include "state/rule_text.hpp"
 
@@ -56,14 +63,33 @@ Ranges complement(Ranges ranges) {
     return rest;
 }
 
-Ranges intersection(const Ranges& left, const Ranges& right) {
+// Sorted, and without overlaps; neighbours stay apart.
+Ranges disjoint(Ranges ranges) {
+    std::ranges::sort(ranges);
+    Ranges apart;
+    for (const PortRange& range : ranges) {
+        if (apart.empty() || range.first > apart.back().last) {
+            apart.push_back(range);
+        } else {
+            apart.back().last = std::max(apart.back().last, range.last);
+        }
+    }
+    return apart;
+}
+
+Ranges intersection(const Ranges& one, const Ranges& other) {
+    const Ranges left = disjoint(one);
+    const Ranges right = disjoint(other);
     Ranges both;
-    for (const PortRange& a : left) {
-        for (const PortRange& b : right) {
-            const PortRange range{std::max(a.first, b.first), std::min(a.last, b.last)};
-            if (range.first <= range.last) {
-                both.push_back(range);
-            }
+    for (auto a = left.begin(), b = right.begin(); a != left.end() && b != right.end();) {
+        const PortRange range{std::max(a->first, b->first), std::min(a->last, b->last)};
+        if (range.first <= range.last) {
+            both.push_back(range);
+        }
+        if (a->last < b->last) {
+            ++a;
+        } else {
+            ++b;
         }
     }
     return both;
@@ -75,30 +101,30 @@ struct Path {
     std::optional<Protocol> protocol;
     std::optional<Ranges> ports;
     std::optional<Prefix> host_ip;
-    std::vector<Prefix> not_destinations;
     bool local = false;
     bool conditional = false;
     std::optional<Producer> producer;
     const Chain* entry_chain = nullptr;
     const Rule* entry_rule = nullptr;  // the rule of the entry chain that leads on: holds portmap's comment
 
-    // Adds what `rule` demands. False: nothing a hostPort could be for meets it all.
-    bool add(const Rule& rule);
+    // Adds what `rule` demands; destinations it demands not to be go to `excluded`. False: nothing a hostPort could be
+    // for meets it all.
+    bool add(const Rule& rule, std::vector<Prefix>& excluded);
 
 private:
     bool add_protocol(const Rule& rule);
-    bool add_destinations(const Rule& rule);
+    bool add_destinations(const Rule& rule, std::vector<Prefix>& excluded);
     bool add_ports(const Rule& rule);
 };
 
-bool Path::add(const Rule& rule) {
+bool Path::add(const Rule& rule, std::vector<Prefix>& excluded) {
     if (rule.family) {
         if (family && *family != *rule.family) {
             return false;
         }
         family = rule.family;
     }
-    if (!add_protocol(rule) || !add_destinations(rule) || !add_ports(rule)) {
+    if (!add_protocol(rule) || !add_destinations(rule, excluded) || !add_ports(rule)) {
         return false;
     }
     if (rule.destination_local) {
@@ -126,10 +152,10 @@ bool Path::add_protocol(const Rule& rule) {
     return true;
 }
 
-bool Path::add_destinations(const Rule& rule) {
+bool Path::add_destinations(const Rule& rule, std::vector<Prefix>& excluded) {
     for (const auto& [prefix, inverted] : rule.destinations) {
         if (inverted) {
-            not_destinations.push_back(prefix);
+            excluded.push_back(prefix);
         } else if (!host_ip || (host_ip->length <= prefix.length && host_ip->contains(prefix.address))) {
             host_ip = prefix;
         } else if (!prefix.contains(host_ip->address)) {
@@ -236,13 +262,12 @@ Owner parse_comment(std::string_view comment) {
 
 class Walker {
 public:
-    Walker(const TableView& view, UnreadRules& unread) : view_(view), unread_(unread) {}
+    Walker(const TableView& view, UnreadRules& unread, Work& work) : view_(view), unread_(unread), work_(work) {}
 
     std::vector<HostPortRule> walk() {
         for (const bool output : {false, true}) {
             if (const Chain* base = view_.base(output ? "OUTPUT" : "PREROUTING")) {
                 output_ = output;
-                budget_ = 1'000'000;
                 Path path;
                 if (!view_.is_xtables()) {
                     path.producer = find(native_tables, view_.table().name);
@@ -269,7 +294,8 @@ private:
     enum class Goal : std::uint8_t { entry, dnat };
     bool leads_to(Goal goal, const Chain& chain, int depth = 0) {
         auto& memo = goal == Goal::entry ? leads_to_entry_ : leads_to_dnat_;
-        const auto [known, is_new] = memo.try_emplace(&chain, false);
+        // Deeper than is followed it may lead anywhere: whoever follows it says that it was too deep.
+        const auto [known, is_new] = memo.try_emplace(&chain, depth > max_depth);
         if (!is_new || depth > max_depth) {
             return known->second;
         }
@@ -300,28 +326,41 @@ private:
     }
 
     void follow(const Chain& chain, Path path, int depth) {
+        const std::size_t at_entry = excluded_.size();
         for (const Rule& rule : chain.rules) {
-            if (--budget_ <= 0 || depth > max_depth) {
+            if (depth > max_depth) {
+                unread_.add_not_followed(view_, chain, rule, "more chains one behind the other than are followed");
+                break;
+            }
+            if (!work_.spend(1)) {
+                unread_.add_not_followed(view_, chain, rule, too_many_ways);
+                break;
+            }
+            if (concerns(rule, path) && follow(chain, rule, path, depth)) {
+                break;
+            }
+        }
+        excluded_.resize(at_entry);
+    }
+
+    // True: no packet gets past the rule.
+    bool follow(const Chain& chain, const Rule& rule, Path& path, int depth) {
+        if (!rule.unread.empty() || rule.target.kind == TargetKind::verdict_map) {  // no producer's, so far
+            if (path.producer || view_.jump_of(rule) != nullptr) {
                 unread_.add(view_, chain, rule);
-                return;
             }
-            if (!concerns(rule, path)) {
-                continue;
-            }
-            if (!rule.unread.empty() || rule.target.kind == TargetKind::verdict_map) {  // no producer's, so far
-                if (path.producer || view_.jump_of(rule) != nullptr) {
-                    unread_.add(view_, chain, rule);
-                }
-                path.conditional = path.conditional || ends_without_nat(rule);
-                continue;
-            }
-            Path next = path;
-            if (!next.add(rule)) {
-                continue;
-            }
-            if (ends_without_nat(rule)) {
-                shield(rule, path);
-            } else if (const Chain* to = view_.jump_of(rule)) {
+            path.conditional = path.conditional || ends_without_nat(rule);
+            return false;
+        }
+        if (!work_.spend(path.ports ? path.ports->size() : 0)) {
+            unread_.add_not_followed(view_, chain, rule, too_many_ways);
+            return true;
+        }
+        const std::size_t before = excluded_.size();
+        Path next = path;
+        const bool can_be_met = next.add(rule, excluded_);
+        if (can_be_met && !ends_without_nat(rule)) {
+            if (const Chain* to = view_.jump_of(rule)) {
                 enter(*to, chain, rule, next);
                 follow(*to, std::move(next), depth + 1);
             } else if (path.producer && !rule.maps.empty()) {
@@ -329,10 +368,12 @@ private:
             } else if (path.producer) {
                 add_leaf(chain, rule, next);
             }
-            if (ends_chain(rule) && demands_nothing(rule)) {
-                return;
-            }
         }
+        excluded_.resize(before);
+        if (can_be_met && ends_without_nat(rule)) {
+            shield(rule, path);
+        }
+        return can_be_met && ends_chain(rule) && demands_nothing(rule);
     }
 
     static void enter(const Chain& to, const Chain& from, const Rule& rule, Path& path) {
@@ -347,10 +388,10 @@ private:
     }
 
     // What a rule that keeps some packets back means for the rules behind it.
-    static void shield(const Rule& rule, Path& path) {
+    void shield(const Rule& rule, Path& path) {
         if (demands_no_more_than_destinations(rule) && rule.destinations.size() == 1 &&
             !rule.destinations.front().inverted) {
-            path.not_destinations.push_back(rule.destinations.front().value);
+            excluded_.push_back(rule.destinations.front().value);
         } else {
             path.conditional = true;
         }
@@ -373,11 +414,15 @@ private:
         }
         unread_.add_if_not_whole(view_, *map);
         for (const SetElement& element : map->elements) {
+            if (!work_.spend(1)) {
+                unread_.add_not_followed(view_, chain, rule, too_many_ways);
+                return;
+            }
             const auto demands = demands_of(lookup, element);
             const bool known =
                 demands && (!demands->l4proto || protocol_from_number(demands->l4proto->value).has_value());
             Path next = path;
-            if (known && !next.add(*demands)) {
+            if (known && !next.add(*demands, excluded_)) {
                 continue;  // other rules on the way keep such packets off
             }
             if (!known || !add_hostport(chain, rule, next, element.to, map, element)) {
@@ -395,6 +440,10 @@ private:
         if (path.family && *path.family != target.ip.family) {
             return true;
         }
+        if (!work_.spend(path.ports->size() * (1 + excluded_.size()))) {
+            unread_.add_not_followed(view_, chain, rule, too_many_ways);
+            return true;
+        }
         HostPortRule hostport;
         hostport.producer = *path.producer;
         hostport.backend = view_.table().backend;
@@ -410,7 +459,7 @@ private:
         }
         hostport.protocol = *path.protocol;
         hostport.host_ip = path.host_ip;
-        hostport.not_destinations = path.not_destinations;
+        hostport.not_destinations = excluded_;
         (output_ ? hostport.local_only_output : hostport.local_only) = path.local;
         hostport.in_prerouting = !output_;
         hostport.in_output = output_;
@@ -421,7 +470,10 @@ private:
         hostport.container_id = std::move(owner.container_id);
         for (const PortRange& range : *path.ports) {
             hostport.port = range;
-            merge({&rule, path.entry_rule, hostport});
+            if (!merge({&rule, path.entry_rule, hostport})) {
+                unread_.add_not_followed(view_, chain, rule, too_many_ways);
+                return true;
+            }
         }
         return true;
     }
@@ -433,18 +485,51 @@ private:
         return parse_comment(path.entry_rule == nullptr ? rule.comment : path.entry_rule->comment);
     }
 
-    // A rule reached from both hooks, or twice from one, is one rule.
-    void merge(Leaf leaf) {
-        const auto same = std::ranges::find_if(leaves_, [&leaf](const Leaf& other) {
-            return other.dnat == leaf.dnat && other.entry == leaf.entry && other.rule.port == leaf.rule.port &&
-                   other.rule.protocol == leaf.rule.protocol && other.rule.host_ip == leaf.rule.host_ip &&
-                   other.rule.not_destinations == leaf.rule.not_destinations;
-        });
-        if (same == leaves_.end()) {
-            leaves_.push_back(std::move(leaf));
-            return;
+    // What makes a rule's way another one.
+    static auto identity(const Leaf& leaf) {
+        const HostPortRule& rule = leaf.rule;
+        return std::tie(leaf.dnat, leaf.entry, rule.port, rule.protocol, rule.host_ip, rule.not_destinations);
+    }
+    static std::uint64_t fingerprint(const Leaf& leaf) {
+        const auto add = [](const Prefix& prefix, Fingerprint& print) {
+            print.add(std::as_bytes(std::span(prefix.address.bytes)));
+            print.add(prefix.length);
+        };
+        Fingerprint print;
+        print.add(std::bit_cast<std::uintptr_t>(leaf.dnat));
+        print.add(std::bit_cast<std::uintptr_t>(leaf.entry));
+        print.add(leaf.rule.port.first);
+        print.add(leaf.rule.port.last);
+        print.add(leaf.rule.protocol);
+        if (leaf.rule.host_ip) {
+            add(*leaf.rule.host_ip, print);
         }
-        HostPortRule& rule = same->rule;
+        for (const Prefix& prefix : leaf.rule.not_destinations) {
+            add(prefix, print);
+        }
+        return print.value();
+    }
+
+    // A rule reached from both hooks, or twice from one, is one rule. False: it is reached in more ways than anyone
+    // needs for a hostPort.
+    bool merge(Leaf leaf) {
+        const auto [begin, end] = leaf_at_.equal_range(fingerprint(leaf));
+        const auto known = std::find_if(
+            begin, end, [&](const auto& entry) { return identity(leaves_[entry.second]) == identity(leaf); });
+        if (known == end) {
+            auto& ways = ways_[{leaf.dnat, leaf.rule.port, leaf.rule.protocol, leaf.rule.host_ip}];
+            if (++ways > most_ways || !work_.spend(work_per_leaf)) {
+                return false;
+            }
+            leaf_at_.emplace(fingerprint(leaf), leaves_.size());
+            leaves_.push_back(std::move(leaf));
+            return true;
+        }
+        join(leaf, leaves_[known->second].rule);
+        return true;
+    }
+
+    void join(const Leaf& leaf, HostPortRule& rule) const {
         const bool again = output_ ? rule.in_output : rule.in_prerouting;
         bool& local = output_ ? rule.local_only_output : rule.local_only;
         const bool local_now = output_ ? leaf.rule.local_only_output : leaf.rule.local_only;
@@ -456,14 +541,20 @@ private:
     }
 
     static constexpr int max_depth = 32;
+    static constexpr std::size_t work_per_leaf = 64;  // it is kept, and has texts
+    static constexpr std::uint32_t most_ways = 64;    // a producer makes two
+    static constexpr std::string_view too_many_ways = "chains fork into more ways than are followed";
 
     const TableView& view_;
     UnreadRules& unread_;
+    Work& work_;
     bool output_ = false;
-    int budget_ = 0;
+    std::vector<Prefix> excluded_;  // destinations of which no packet gets to where the walk is
     std::unordered_map<const Chain*, bool> leads_to_entry_;
     std::unordered_map<const Chain*, bool> leads_to_dnat_;
     std::vector<Leaf> leaves_;
+    std::unordered_multimap<std::uint64_t, std::size_t> leaf_at_;  // by fingerprint
+    std::map<std::tuple<const Rule*, PortRange, Protocol, std::optional<Prefix>>, std::uint32_t> ways_;
 };
 
 }  // namespace
@@ -472,11 +563,12 @@ std::optional<Producer> producer_of_entry_chain(std::string_view chain) {
     return find(entry_chains, chain);
 }
 
-void interpret_hostports(const TableView& table, std::vector<HostPortRule>& hostports, UnreadRules& unread) {
+void interpret_hostports(const TableView& table, std::vector<HostPortRule>& hostports, UnreadRules& unread,
+                         Work& work) {
     if (table.is_xtables() ? table.table().name != "nat" : !find(native_tables, table.table().name)) {
         return;
     }
-    for (HostPortRule& rule : Walker(table, unread).walk()) {
+    for (HostPortRule& rule : Walker(table, unread, work).walk()) {
         hostports.push_back(std::move(rule));
     }
 }

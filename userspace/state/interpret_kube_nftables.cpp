@@ -75,8 +75,8 @@ using Fields = std::vector<LookupField>;
 
 class Interpreter {
 public:
-    Interpreter(const TableView& view, ServiceCollector& services, UnreadRules& unread)
-        : view_(view), services_(services), unread_(unread), family_(view.table().families.front()) {
+    Interpreter(const TableView& view, ServiceCollector& services, UnreadRules& unread, Work& work)
+        : view_(view), services_(services), unread_(unread), work_(work), family_(view.table().families.front()) {
         cluster_ips_ = set_with_key("cluster-ips", {address_part()});
         if (cluster_ips_ != nullptr) {
             unread_.add_if_not_whole(view_, *cluster_ips_);
@@ -214,8 +214,7 @@ private:
         service->kind = kind_of(element.key, chain->name);
         service->ip = element.key.ip;
         service->name = name_of_chain(chain->name);
-        fill(services_.at(*std::move(service)), *chain);
-        return true;
+        return fill(services_.at(*std::move(service)), *chain);
     }
 
     bool add_node_port(const SetElement& element) {
@@ -224,12 +223,11 @@ private:
         if (chain == nullptr || !service) {
             return false;
         }
-        for (const NodePortScope& scope : scopes_) {
+        return std::ranges::all_of(scopes_, [&](const NodePortScope& scope) {
             auto node_port = at_node_port(*service, scope);
             node_port.name = name_of_chain(chain->name);
-            fill(services_.at(std::move(node_port)), *chain);
-        }
-        return true;
+            return fill(services_.at(std::move(node_port)), *chain);
+        });
     }
 
     static Service at_node_port(Service service, const NodePortScope& scope) {
@@ -239,12 +237,17 @@ private:
         return service;
     }
 
-    void fill(Service& service, const Chain& chain) {
+    // False: there are more endpoints than are followed.
+    bool fill(Service& service, const Chain& chain) {
         const ChainSummary& summary = summarize(chain, 0);
+        if (!work_.spend(1 + summary.endpoints.size())) {
+            return false;
+        }
         service.endpoints = summary.endpoints;
         service.persistent = summary.persistent;
         service.external_local = summary.external_local;
         service.handles_outside = summary.handles_outside;
+        return true;
     }
 
     // Destinations that get a REJECT or, with a traffic policy Local, a DROP for want of endpoints. An external one may
@@ -319,7 +322,7 @@ private:
                 follow(lookup, chain, rule, summary, depth);
             }
             if (const Chain* to = view_.jump_of(rule)) {
-                follow(*to, summary, depth);
+                follow(*to, chain, rule, summary, depth);
                 note_policy(chain, rule, summary);
             }
         }
@@ -348,16 +351,18 @@ private:
             if (lookup.data != SetData::verdict) {
                 summary.endpoints.push_back(element.to);
             } else if (const Chain* to = chain_of(element)) {
-                follow(*to, summary, depth);
+                follow(*to, chain, rule, summary, depth);
             } else {
                 unread_.add(view_, chain, rule);
             }
         }
     }
 
-    void follow(const Chain& to, ChainSummary& summary, int depth) {
+    void follow(const Chain& to, const Chain& chain, const Rule& rule, ChainSummary& summary, int depth) {
         const ChainSummary& next = summarize(to, depth + 1);
-        if (&next != &summary) {
+        if (&next != &summary && !work_.spend(next.endpoints.size())) {
+            unread_.add_not_followed(view_, chain, rule, "more endpoints behind it than are followed");
+        } else if (&next != &summary) {
             summary.endpoints.insert(summary.endpoints.end(), next.endpoints.begin(), next.endpoints.end());
             summary.persistent = summary.persistent || next.persistent;
         }
@@ -378,6 +383,7 @@ private:
     const TableView& view_;
     ServiceCollector& services_;
     UnreadRules& unread_;
+    Work& work_;
     Family family_;
     const NftSet* cluster_ips_ = nullptr;  // since 1.30
     std::unordered_set<Address> cluster_ip_;
@@ -388,8 +394,8 @@ private:
 
 }  // namespace
 
-bool interpret_kube_nftables(const TableView& table, ServiceCollector& services, UnreadRules& unread) {
-    return Interpreter(table, services, unread).interpret();
+bool interpret_kube_nftables(const TableView& table, ServiceCollector& services, UnreadRules& unread, Work& work) {
+    return Interpreter(table, services, unread, work).interpret();
 }
 
 }  // namespace hptrace

@@ -77,8 +77,8 @@ struct ChainSummary {
 
 class NatInterpreter {
 public:
-    NatInterpreter(const TableView& view, ServiceCollector& services, UnreadRules& unread)
-        : view_(view), services_(services), unread_(unread), family_(view.table().families.front()) {}
+    NatInterpreter(const TableView& view, ServiceCollector& services, UnreadRules& unread, Work& work)
+        : view_(view), services_(services), unread_(unread), work_(work), family_(view.table().families.front()) {}
 
     // True if the chains are those of kube-proxy's iptables mode.
     bool interpret() {
@@ -148,17 +148,17 @@ private:
         Service service = new_service(kind, *port);
         service.ip = ip;
         service.name = std::move(name);
-        fill(services_.at(std::move(service)), to);
+        fill(services_.at(std::move(service)), to, chain, rule);
     }
 
-    void add_node_ports(const Chain& chain, const Rule& rule) {
+    void add_node_ports(const Chain& node_ports, const Rule& rule) {
         const Chain* to = view_.jump_of(rule);
         if (to == nullptr || !is_service_chain(to->name)) {
             return;  // inline KUBE-MARK-MASQ of 1.14 to 1.21
         }
         const auto port = port_of(rule);
         if (!rule.unread.empty() || !port) {
-            unread_.add(view_, chain, rule);
+            unread_.add(view_, node_ports, rule);
             return;
         }
         for (const NodePortScope& scope : scopes_) {
@@ -166,12 +166,17 @@ private:
             service.ip = scope.ip;
             service.on_loopback = scope.on_loopback;
             service.name = parse_service_name(rule.comment);
-            fill(services_.at(std::move(service)), *to);
+            fill(services_.at(std::move(service)), *to, node_ports, rule);
         }
     }
 
-    void fill(Service& service, const Chain& chain) {
+    // `from`, `rule`: what leads to the chain of the Service.
+    void fill(Service& service, const Chain& chain, const Chain& from, const Rule& rule) {
         const ChainSummary& summary = summarize(chain, 0);
+        if (!work_.spend(1 + service.endpoints.size() + summary.endpoints.size())) {
+            unread_.add_not_followed(view_, from, rule, too_many_endpoints);
+            return;
+        }
         std::vector<Endpoint> endpoints;
         std::ranges::set_union(service.endpoints, summary.endpoints, std::back_inserter(endpoints));
         service.endpoints = std::move(endpoints);
@@ -212,7 +217,9 @@ private:
                 summary.external_local || (chain.name.starts_with("KUBE-EXT-") && rule.source_local);
             summary.handles_outside = summary.handles_outside || leads_to_local_endpoint(chain, *to);
             const ChainSummary& next = summarize(*to, depth + 1);
-            if (&next != &summary) {
+            if (&next != &summary && !work_.spend(next.endpoints.size())) {
+                unread_.add_not_followed(view_, chain, rule, too_many_endpoints);
+            } else if (&next != &summary) {
                 summary.endpoints.insert(summary.endpoints.end(), next.endpoints.begin(), next.endpoints.end());
                 summary.persistent = summary.persistent || next.persistent;
                 summary.external_local = summary.external_local || next.external_local;
@@ -255,10 +262,12 @@ private:
     }
 
     static constexpr int max_depth = 32;
+    static constexpr std::string_view too_many_endpoints = "more endpoints behind it than are followed";
 
     const TableView& view_;
     ServiceCollector& services_;
     UnreadRules& unread_;
+    Work& work_;
     Family family_;
     std::vector<NodePortScope> scopes_;
     std::unordered_map<const Chain*, ChainSummary> summaries_;  // references to its values stay valid
@@ -324,7 +333,7 @@ bool is_ipvs_mode(const Chain& kube_services) {
 
 }  // namespace
 
-void interpret_services(const std::vector<TableView>& tables, NodeState& state, UnreadRules& unread) {
+void interpret_services(const std::vector<TableView>& tables, NodeState& state, UnreadRules& unread, Work& work) {
     ServiceCollector services(state);
     bool iptables_mode = false;
     bool ipvs_mode = false;
@@ -333,7 +342,7 @@ void interpret_services(const std::vector<TableView>& tables, NodeState& state, 
     std::map<Family, std::vector<NodePortScope>> scopes;
     for (const TableView& view : tables) {
         if (view.table().backend == Backend::nftables && view.table().name == "kube-proxy") {
-            nftables_mode = interpret_kube_nftables(view, services, unread) || nftables_mode;
+            nftables_mode = interpret_kube_nftables(view, services, unread, work) || nftables_mode;
         }
         const Chain* kube_services = view.find("KUBE-SERVICES");
         // Chains nobody jumps to are leftovers of a kube-proxy that ran before.
@@ -341,7 +350,7 @@ void interpret_services(const std::vector<TableView>& tables, NodeState& state, 
             !(jumps_to(view.base("PREROUTING"), "KUBE-SERVICES") || jumps_to(view.base("OUTPUT"), "KUBE-SERVICES"))) {
             continue;
         }
-        NatInterpreter interpreter(view, services, unread);
+        NatInterpreter interpreter(view, services, unread, work);
         if (interpreter.interpret()) {
             iptables_mode = true;
             auto& known = scopes[view.table().families.front()];
