@@ -440,7 +440,7 @@ private:
         if (path.family && *path.family != target.ip.family) {
             return true;
         }
-        if (!work_.spend(path.ports->size() * (1 + excluded_.size()))) {
+        if (!work_.spend(path.ports->size() * (work_per_leaf + excluded_.size()))) {
             unread_.add_not_followed(view_, chain, rule, too_many_ways);
             return true;
         }
@@ -518,7 +518,7 @@ private:
             begin, end, [&](const auto& entry) { return identity(leaves_[entry.second]) == identity(leaf); });
         if (known == end) {
             auto& ways = ways_[{leaf.dnat, leaf.rule.port, leaf.rule.protocol, leaf.rule.host_ip}];
-            if (++ways > most_ways || !work_.spend(work_per_leaf)) {
+            if (++ways > most_ways) {
                 return false;
             }
             leaf_at_.emplace(fingerprint(leaf), leaves_.size());
@@ -541,7 +541,7 @@ private:
     }
 
     static constexpr int max_depth = 32;
-    static constexpr std::size_t work_per_leaf = 64;  // it is kept, and has texts
+    static constexpr std::size_t work_per_leaf = 32;  // it has texts
     static constexpr std::uint32_t most_ways = 64;    // a producer makes two
     static constexpr std::string_view too_many_ways = "chains fork into more ways than are followed";
 

@@ -6,12 +6,12 @@
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
+#include "dump_folder.hpp"
 #include "expected_services.hpp"
 #include "same_rules.hpp"
 #include "state/iptables_save.hpp"
@@ -19,7 +19,6 @@
 
 using namespace hptrace;
 using nlohmann::json;
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -27,21 +26,6 @@ constexpr std::array families{Family::ipv4, Family::ipv6};
 
 json read_json(const fs::path& path) {
     return json::parse(contents_of(path));
-}
-
-std::vector<fs::path> dumps() {
-    std::vector<fs::path> found;
-    for (const auto& entry : fs::directory_iterator(HPTRACE_DUMPS)) {
-        if (entry.is_directory()) {
-            found.push_back(entry.path());
-        }
-    }
-    std::ranges::sort(found);
-    return found;
-}
-
-NodeState read(const fs::path& folder) {
-    return *value_of(read_dump(folder));
 }
 
 std::string hostport_line(Family family, Protocol protocol, std::uint16_t port, const Endpoint& target) {
@@ -71,41 +55,6 @@ Intruder intruder(const fs::path& dump, const json& cluster) {
         return found;
     }
     throw std::runtime_error("no pod with hostPorts");
-}
-
-// A copy of a dump that a test may spoil; gone afterwards.
-class Copy {
-public:
-    explicit Copy(const std::string& name) {
-        std::string pattern = (fs::temp_directory_path() / "hptrace-dump-XXXXXX").string();
-        if (::mkdtemp(pattern.data()) == nullptr) {
-            throw std::runtime_error("mkdtemp");
-        }
-        path_ = pattern;
-        if (!name.empty()) {
-            fs::copy(fs::path(HPTRACE_DUMPS) / name, path_, fs::copy_options::recursive);
-        }
-    }
-    Copy(Copy&&) = delete;
-    Copy& operator=(Copy&&) = delete;
-    Copy(const Copy&) = delete;
-    Copy& operator=(const Copy&) = delete;
-    ~Copy() { fs::remove_all(path_); }
-
-    [[nodiscard]] const fs::path& path() const { return path_; }
-    void write(const std::string& file, const std::string& text) const { std::ofstream(path_ / file) << text; }
-    void cut_in_half(const std::string& file) const {
-        const auto text = contents_of(path_ / file);
-        write(file, text.substr(0, text.size() / 2));
-    }
-
-private:
-    fs::path path_;
-};
-
-std::string why(const NodeState& state, const std::string& source) {
-    const auto& status = state.sources.at(source);
-    return status.state == SourceState::unreadable ? status.why : status.state == SourceState::used ? "used" : "unused";
 }
 
 // The objects of nft.json that are not of iptables-nft, in an order nft takes them in; empty: none.
@@ -383,124 +332,4 @@ TEST_CASE("native nft tables of the dumps mean the same to the reader of the ker
         ++checked;
     }
     CHECK(checked >= 7);
-}
-
-TEST_CASE("a file that is missing is unused only if meta.json says so", "[dump]") {
-    const Copy copy("kube-1.37-iptables-other-backend");
-    const auto state_without = [&](const std::string& file) {
-        fs::remove_all(copy.path() / file);
-        return read(copy.path());
-    };
-    CHECK(why(read(copy.path()), "ip_vs") == "unused");
-    CHECK(why(state_without("nft.json"), "nf_tables") == "nft.json is not in the dump");
-    CHECK(why(state_without("iptables-legacy.save"), "iptables-legacy") == "iptables-legacy.save is not in the dump");
-    CHECK(why(read(copy.path()), "ip6tables-legacy") == "used");
-    CHECK(why(state_without("ip6tables-legacy.save"), "ip6tables-legacy") ==
-          "ip6tables-legacy.save is not in the dump");
-    CHECK(why(state_without("cni-results"), "cni") == "cni-results is not in the dump");
-    const auto unknown = state_without("meta.json");
-    CHECK(unknown.node.empty());
-    CHECK(why(unknown, "ip_vs") == "ipvs.save is not in the dump");
-    CHECK(why(unknown, "ipset") == "ipset.save is not in the dump");
-    CHECK(why(unknown, "routes") == "used");
-    CHECK(why(state_without("routes-local.json"), "routes") == "routes-local.json is not in the dump");
-    CHECK(why(state_without("addresses.json"), "addresses") == "addresses.json is not in the dump");
-
-    const Copy other("kube-1.37-iptables-after");
-    fs::remove(other.path() / "iptables-nft.save");
-    CHECK(why(read(other.path()), "nf_tables") == "iptables-nft.save is not in the dump");
-    // What is there is used all the same.
-    CHECK(std::ranges::any_of(read(other.path()).hostports,
-                              [](const HostPortRule& rule) { return rule.family == Family::ipv6; }));
-    other.write("meta.json", R"({"node": "n", "sources": {"ip_vs": {"state": "unreadable", "why": "not permitted"}}})");
-    CHECK(why(read(other.path()), "ip_vs") == "not permitted");
-    other.write("ipvs.save", "-A -t 10.96.0.10:3306 -s rr\n");
-    CHECK(why(read(other.path()), "ip_vs") == "not permitted");
-}
-
-TEST_CASE("a file that cannot be parsed is unreadable, and says where", "[dump]") {
-    const Copy copy("kube-1.37-iptables-other-backend");
-    for (const auto* file : {"iptables-legacy.save", "ip6tables-nft.save", "routes-local.json", "addresses.json"}) {
-        copy.cut_in_half(file);
-    }
-    auto state = read(copy.path());
-    CHECK(why(state, "iptables-legacy").starts_with("iptables-legacy.save: "));
-    CHECK(why(state, "nf_tables").starts_with("ip6tables-nft.save: "));
-    CHECK(why(state, "routes") == "routes-local.json: line 1: not JSON, or cut off");
-    CHECK(why(state, "addresses") == "addresses.json: line 1: not JSON, or cut off");
-    CHECK(state.hostports.size() == 4);  // of ip6tables-legacy
-    copy.cut_in_half("nft.json");
-    copy.write("ipvs.save", "-A -t nonsense\n");
-    copy.write("ipset.save", "create KUBE-A hash:ip\nadd KUBE-A 1.2.3\n");
-    copy.write("cni-results/broken", "{");
-    state = read(copy.path());
-    CHECK(why(state, "nf_tables").starts_with("nft.json: line "));
-    CHECK(why(state, "ip_vs").starts_with("ipvs.save: line 1: "));
-    CHECK(why(state, "ipset").starts_with("ipset.save: line 2: "));
-    CHECK(why(state, "cni").find("broken: not a JSON object") != std::string::npos);
-    fs::remove(copy.path() / "ipvs.save");
-    fs::create_directory(copy.path() / "ipvs.save");
-    CHECK(why(read(copy.path()), "ip_vs") == "ipvs.save: not a file");
-
-    const auto error = [&](const std::string& meta) {
-        copy.write("meta.json", meta);
-        const auto result = read_dump(copy.path());
-        return result ? "read" : describe(result.error()).substr(copy.path().string().size());
-    };
-    CHECK(error("{\n\"node\":") == "/meta.json: line 2: not JSON, or cut off");
-    CHECK(error("[]") == "/meta.json: no \"sources\" in it");
-    CHECK(error(R"({"sources": {"ip_vs": {"state": "maybe"}}})") == "/meta.json: source ip_vs: unknown state 'maybe'");
-    CHECK(error(R"({"sources": {"ip_vs": 5}})") == "/meta.json: source ip_vs: unknown state ''");
-}
-
-TEST_CASE("what is no dump is refused", "[dump]") {
-    const Copy empty("");
-    CHECK(describe(read_dump(empty.path()).error()).find("is no dump") != std::string::npos);
-    CHECK(describe(read_dump(empty.path() / "none").error()).find("No such file") != std::string::npos);
-    empty.write("nft.json", "{}");
-    CHECK(describe(read_dump(empty.path() / "nft.json").error()).find("Not a directory") != std::string::npos);
-    CHECK_FALSE(read_dump(""));
-}
-
-TEST_CASE("ip_vs and its sets give Services; IPv6 addresses come from the interfaces if no route shows them",
-          "[dump]") {
-    const Copy copy("");
-    copy.write("ipvs.save",
-               "-A -t 10.96.0.10:3306 -s rr\n-a -t 10.96.0.10:3306 -r 10.244.1.9:3306 -m -w 1\n"
-               "-A -t 192.168.0.2:30306 -s rr\n-A -f 7 -s rr\n");
-    copy.write("ipset.save",
-               "create KUBE-CLUSTER-IP hash:ip,port\nadd KUBE-CLUSTER-IP 10.96.0.10,tcp:3306\n"
-               "create KUBE-NODE-PORT-TCP bitmap:port range 0-65535\nadd KUBE-NODE-PORT-TCP 30306\n");
-    copy.write("routes-local.json", R"([{"type":"local","dst":"10.96.0.10","dev":"kube-ipvs0"}])");
-    copy.write("addresses.json", R"([{"ifname":"kube-ipvs0","addr_info":[{"local":"10.96.0.10","prefixlen":32},
-                                     {"local":"fd00::a","prefixlen":128}]}])");
-    const auto state = read(copy.path());
-    REQUIRE(state.services.size() == 2);
-    CHECK(state.services[0].kind == ServiceKind::cluster_ip);
-    CHECK(state.services[0].endpoints.size() == 1);
-    CHECK(state.services[1].kind == ServiceKind::node_port);
-    CHECK(state.skipped_virtual_servers == 1);
-    CHECK(state.proxy == ProxyMode::ipvs);
-    CHECK(state.local_addresses.size() == 2);
-    REQUIRE(state.find_local(parse_address("fd00::a").value()) != nullptr);
-    CHECK(state.find_local(parse_address("fd00::a").value())->device == "kube-ipvs0");
-}
-
-TEST_CASE("tables iptables-nft cannot read are taken from nft.json", "[dump]") {
-    const Copy copy("");
-    copy.write("iptables-nft.save", "# Table `nat' is incompatible, use 'nft' tool.\n");
-    copy.write("nft.json", R"({"nftables": [
-        {"chain": {"family": "ip", "table": "nat", "name": "PREROUTING", "type": "nat", "hook": "prerouting", "prio": -100}},
-        {"chain": {"family": "ip", "table": "nat", "name": "CNI-HOSTPORT-DNAT"}},
-        {"rule": {"family": "ip", "table": "nat", "chain": "PREROUTING", "handle": 3, "expr": [
-            {"jump": {"target": "CNI-HOSTPORT-DNAT"}}]}},
-        {"rule": {"family": "ip", "table": "nat", "chain": "CNI-HOSTPORT-DNAT", "handle": 4, "expr": [
-            {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 80}},
-            {"xt": {"type": "match", "name": "comment"}},
-            {"dnat": {"addr": "10.0.0.1", "port": 80}}]}}]})");
-    const auto state = read(copy.path());
-    CHECK(why(state, "nf_tables") == "used");
-    REQUIRE(state.unread_rules.size() == 1);
-    CHECK(state.unread_rules[0].chain == "CNI-HOSTPORT-DNAT");
-    CHECK(state.unread_rules[0].backend == Backend::iptables_nft);
 }

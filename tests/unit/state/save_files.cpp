@@ -82,7 +82,7 @@ TEST_CASE("what ipvsadm-save does not print is refused, with the line", "[dump]"
     CHECK(ipvs_error("-a -t 10.96.0.10:3306 -r 10.244.1.5:3306 -m\n") ==
           "line 1: a real server of another virtual server than the one before");
     CHECK(ipvs_error("-A -t 10.96.0.10:3306\n-a -t 10.96.0.10:3306\n") == "line 2: no real server in it");
-    CHECK(ipvs_error("IP Virtual Server version 1.2.1\n") == "line 1: not what ipvsadm-save prints");
+    CHECK(ipvs_error("IP Virtual Server version 1.2.1\n") == "line 1: not what ipvsadm-save prints: 'IP Virtual Server version 1.2.1'");
 }
 
 TEST_CASE("sets are read from ipset save as from the kernel", "[dump]") {
@@ -135,8 +135,8 @@ TEST_CASE("what ipset save does not print is refused, with the line", "[dump]") 
     CHECK(ipset_error("create KUBE-A hash:ip\nadd KUBE-A x\n") == "line 2: 'x' is no member of a hash:ip");
     CHECK(ipset_error("add KUBE-A 10.0.0.1\n") == "line 1: a member of set KUBE-A, which was not created");
     CHECK(ipset_error("create KUBE-A hash:ip\ncreate KUBE-A hash:ip\n") == "line 2: set KUBE-A is there twice");
-    CHECK(ipset_error("create KUBE-A\n") == "line 1: not what ipset save prints");
-    CHECK(ipset_error("Name: KUBE-A x\n") == "line 1: not what ipset save prints");
+    CHECK(ipset_error("create KUBE-A\n") == "line 1: not what ipset save prints: 'create KUBE-A'");
+    CHECK(ipset_error("Name: KUBE-A x\n") == "line 1: not what ipset save prints: 'Name: KUBE-A x'");
     CHECK(ipset_error("add other 00:11:22:33:44:55\n") == "understood");
 }
 
