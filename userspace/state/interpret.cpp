@@ -118,18 +118,27 @@ bool Work::spend(std::size_t units) {
     return true;
 }
 
-void UnreadRules::add(const TableView& table, const Chain& chain, const Rule& rule) {
-    add_not_followed(table, chain, rule, {});
+// What a message tells of a rule: all of those that exist.
+std::string UnreadRules::text_of(const TableView& table, const Chain& chain, const Rule& rule) {
+    constexpr std::size_t longest = 2000;
+    return excerpt(rule_text(table.table().backend, chain.name, rule), longest);
 }
 
-void UnreadRules::add_not_followed(const TableView& table, const Chain& chain, const Rule& rule, std::string_view why) {
-    constexpr std::size_t longest = 2000;  // of real ones some hundred
+void UnreadRules::add(const TableView& table, const Chain& chain, const Rule& rule) {
     if (seen_.insert(&rule).second) {
-        auto text = excerpt(rule_text(table.table().backend, chain.name, rule), longest);
         rules_.push_back({.backend = table.table().backend,
                           .family = rule.family.value_or(table.table().families.front()),
                           .chain = chain.name,
-                          .text = why.empty() ? std::move(text) : fmt::format("{} ({})", text, why)});
+                          .text = text_of(table, chain, rule)});
+    }
+}
+
+void UnreadRules::add_rest(const TableView& table, const Chain& chain, const Rule& rule, std::string_view why) {
+    if (seen_.insert(&chain).second) {
+        rules_.push_back({.backend = table.table().backend,
+                          .family = rule.family.value_or(table.table().families.front()),
+                          .chain = chain.name,
+                          .text = fmt::format("{}, and what is behind it ({})", text_of(table, chain, rule), why)});
     }
 }
 

@@ -56,14 +56,16 @@ class UnreadRules {
 public:
     explicit UnreadRules(std::vector<UnreadRule>& rules) : rules_(rules) {}
     void add(const TableView& table, const Chain& chain, const Rule& rule);
-    // A rule that was understood but not followed to its end: `why`.
-    void add_not_followed(const TableView& table, const Chain& chain, const Rule& rule, std::string_view why);
+    // The walk was given up at `rule`: of what is behind it nothing is known. `why`: which bound it hit. Once per
+    // chain.
+    void add_rest(const TableView& table, const Chain& chain, const Rule& rule, std::string_view why);
     // UnreadRule::chain is then the name of the set.
     void add(const TableView& table, const NftSet& set, const SetElement& element);
     // If the reader of the set did not understand all of it.
     void add_if_not_whole(const TableView& table, const NftSet& set);
 
 private:
+    static std::string text_of(const TableView& table, const Chain& chain, const Rule& rule);
     void add_to_set(const TableView& table, const NftSet& set, const void* what, std::string text);
 
     std::vector<UnreadRule>& rules_;

@@ -329,11 +329,11 @@ private:
         const std::size_t at_entry = excluded_.size();
         for (const Rule& rule : chain.rules) {
             if (depth > max_depth) {
-                unread_.add_not_followed(view_, chain, rule, "more chains one behind the other than are followed");
+                unread_.add_rest(view_, chain, rule, "more chains one behind the other than are followed");
                 break;
             }
             if (!work_.spend(1)) {
-                unread_.add_not_followed(view_, chain, rule, too_many_ways);
+                unread_.add_rest(view_, chain, rule, too_many_ways);
                 break;
             }
             if (concerns(rule, path) && follow(chain, rule, path, depth)) {
@@ -353,7 +353,7 @@ private:
             return false;
         }
         if (!work_.spend(path.ports ? path.ports->size() : 0)) {
-            unread_.add_not_followed(view_, chain, rule, too_many_ways);
+            unread_.add_rest(view_, chain, rule, too_many_ways);
             return true;
         }
         const std::size_t before = excluded_.size();
@@ -415,7 +415,7 @@ private:
         unread_.add_if_not_whole(view_, *map);
         for (const SetElement& element : map->elements) {
             if (!work_.spend(1)) {
-                unread_.add_not_followed(view_, chain, rule, too_many_ways);
+                unread_.add_rest(view_, chain, rule, too_many_ways);
                 return;
             }
             const auto demands = demands_of(lookup, element);
@@ -441,7 +441,7 @@ private:
             return true;
         }
         if (!work_.spend(path.ports->size() * (work_per_leaf + excluded_.size()))) {
-            unread_.add_not_followed(view_, chain, rule, too_many_ways);
+            unread_.add_rest(view_, chain, rule, too_many_ways);
             return true;
         }
         HostPortRule hostport;
@@ -471,7 +471,7 @@ private:
         for (const PortRange& range : *path.ports) {
             hostport.port = range;
             if (!merge({&rule, path.entry_rule, hostport})) {
-                unread_.add_not_followed(view_, chain, rule, too_many_ways);
+                unread_.add_rest(view_, chain, rule, too_many_ways);
                 return true;
             }
         }

@@ -361,7 +361,7 @@ private:
     void follow(const Chain& to, const Chain& chain, const Rule& rule, ChainSummary& summary, int depth) {
         const ChainSummary& next = summarize(to, depth + 1);
         if (&next != &summary && !work_.spend(next.endpoints.size())) {
-            unread_.add_not_followed(view_, chain, rule, "more endpoints behind it than are followed");
+            unread_.add_rest(view_, chain, rule, "more endpoints behind it than are followed");
         } else if (&next != &summary) {
             summary.endpoints.insert(summary.endpoints.end(), next.endpoints.begin(), next.endpoints.end());
             summary.persistent = summary.persistent || next.persistent;

@@ -174,7 +174,7 @@ private:
     void fill(Service& service, const Chain& chain, const Chain& from, const Rule& rule) {
         const ChainSummary& summary = summarize(chain, 0);
         if (!work_.spend(1 + service.endpoints.size() + summary.endpoints.size())) {
-            unread_.add_not_followed(view_, from, rule, too_many_endpoints);
+            unread_.add_rest(view_, from, rule, too_many_endpoints);
             return;
         }
         std::vector<Endpoint> endpoints;
@@ -218,7 +218,7 @@ private:
             summary.handles_outside = summary.handles_outside || leads_to_local_endpoint(chain, *to);
             const ChainSummary& next = summarize(*to, depth + 1);
             if (&next != &summary && !work_.spend(next.endpoints.size())) {
-                unread_.add_not_followed(view_, chain, rule, too_many_endpoints);
+                unread_.add_rest(view_, chain, rule, too_many_endpoints);
             } else if (&next != &summary) {
                 summary.endpoints.insert(summary.endpoints.end(), next.endpoints.begin(), next.endpoints.end());
                 summary.persistent = summary.persistent || next.persistent;
