@@ -26,9 +26,8 @@ from lib.kubeproxy import KubeProxy  # noqa: E402
 from lib.netns import private_mounts  # noqa: E402
 from lib.portmap import Pod, Portmap  # noqa: E402
 from lib.report import Report  # noqa: E402
-from lib.systemd import Systemd, outer_pid, wait_for  # noqa: E402
+from lib.systemd import Installed, Systemd, outer_pid, wait_for  # noqa: E402
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 UNIT = "hptrace.service"
 FIRST_PORT, PORTS = 2000, 60_000  # a client address has so many
 BATCH = 500
@@ -52,12 +51,11 @@ class EnduranceTest:
         self.cluster.client.ip("".join(f"address add {address}/24 dev eth0\n" for address in self.addresses))
         self.portmap = Portmap(self.cluster.node, "nft", Pod(self.cluster.mysql_b, "mysql-b-0", MYSQL_B), [(3306, 3306, "udp")])
         self.api = KubeApi(self.cluster.node, "/run/kube-api", (MYSQL, OTHER))
-        with open(f"{REPOSITORY}/deploy/systemd/hptrace.service", encoding="ascii") as file:
-            unit = file.read()
-        drop_in = (f"[Service]\nExecStart=\nExecStart={options.hptrace} --journald --metrics 127.0.0.1:9755 "
+        installed = Installed(options.installed)
+        drop_in = (f"[Service]\nExecStart=\nExecStart={installed.program} --journald --metrics 127.0.0.1:9755 "
                    f"--kubeconfig {self.api.kubeconfig}\n"
                    f"NetworkNamespacePath={self.cluster.node.path}\nTimeoutStartSec=300\n")
-        self.systemd = Systemd({UNIT: unit, f"{UNIT}.d/test.conf": drop_in}, f"{REPOSITORY}/deploy/systemd/hptrace.catalog")
+        self.systemd = Systemd({UNIT: installed.unit, f"{UNIT}.d/test.conf": drop_in})
         self.systemd.run("start", UNIT)
         self.pid = outer_pid("hptrace")
         self.over = threading.Event()
@@ -183,7 +181,7 @@ class EnduranceTest:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hptrace", required=True, help="the binary under test")
+    parser.add_argument("--installed", required=True, help="where `cmake --install` put hptrace")
     parser.add_argument("--connections", type=int, default=500_000, help="(%(default)s)")
     options = parser.parse_args()
     private_mounts("/run/netns", "/var/lib/cni")

@@ -21,7 +21,7 @@ from lib.netns import private_mounts  # noqa: E402
 from lib.portmap import Pod, Portmap  # noqa: E402
 from lib.report import Report  # noqa: E402
 from lib.servers import ask_once  # noqa: E402
-from lib.systemd import Systemd, outer_pid, wait_for  # noqa: E402
+from lib.systemd import Installed, Systemd, outer_pid, wait_for  # noqa: E402
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 UNIT = "hptrace.service"
@@ -38,18 +38,17 @@ def message_ids():
 
 class ServiceTest:
     def __init__(self, options, report):
-        self.binary, self.promtool, self.report, self.ids = options.hptrace, options.promtool, report, message_ids()
+        self.promtool, self.report, self.ids = options.promtool, report, message_ids()
         self.cluster = Cluster()
         KubeProxy(self.cluster.node, "legacy", (MYSQL, OTHER)).start_kube_proxy()
         self.portmap = Portmap(self.cluster.node, "nft", Pod(self.cluster.mysql_b, "mysql-b-0", MYSQL_B), [(3306, 3306, "tcp")])
-        with open(f"{REPOSITORY}/deploy/systemd/hptrace.service", encoding="ascii") as file:
-            unit = file.read()
-        # All of the unit is as it is delivered but for this: what runs, where, and how patient it is.
+        installed = Installed(options.installed)
+        self.binary = installed.program
+        # All of the unit is as it is delivered but for this: where it runs, and how patient it is.
         drop_in = ("[Service]\nExecStart=\n"
                    f"ExecStart={self.binary} --journald --repeat {REPEAT}\n"
                    f"NetworkNamespacePath={self.cluster.node.path}\nWatchdogSec=20\nRestartSec=1\nTimeoutStartSec=300\n")
-        self.systemd = Systemd({UNIT: unit, f"{UNIT}.d/test.conf": drop_in},
-                               f"{REPOSITORY}/deploy/systemd/hptrace.catalog")
+        self.systemd = Systemd({UNIT: installed.unit, f"{UNIT}.d/test.conf": drop_in})
         report.note("cluster and systemd are there")
 
     def entries(self, kind, *matches):
@@ -274,7 +273,7 @@ class ServiceTest:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hptrace", required=True, help="the binary under test")
+    parser.add_argument("--installed", required=True, help="where `cmake --install` put hptrace")
     parser.add_argument("--promtool", required=True, help="Prometheus' checker")
     options = parser.parse_args()
     private_mounts("/run/netns", "/var/lib/cni")

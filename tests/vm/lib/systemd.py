@@ -16,10 +16,26 @@ BASIC_TARGETS = ("sysinit.target", "basic.target", "sockets.target", "shutdown.t
 LIMIT = 120  # seconds
 
 
-class Systemd:
-    """units: name -> text. catalog: a file for journalctl -x."""
+class Installed:
+    """hptrace as `cmake --install` left it in a folder, put where the unit expects it, which is the guest's own: ProtectHome=
+    and PrivateTmp= hide a build folder below /home, /root or /tmp from a service."""
 
-    def __init__(self, units, catalog):
+    prefix = "/usr"
+    program = f"{prefix}/sbin/hptrace"
+
+    def __init__(self, folder):
+        catalogs = "lib/systemd/catalog"
+        subprocess.run(["mount", "-t", "tmpfs", "none", f"{self.prefix}/{catalogs}"], check=True)  # no others than hptrace's
+        shutil.copy(f"{folder}/{catalogs}/hptrace.catalog", f"{self.prefix}/{catalogs}")
+        shutil.copy(f"{folder}/sbin/hptrace", self.program)
+        with open(f"{folder}/lib/systemd/system/hptrace.service", encoding="ascii") as file:
+            self.unit = file.read()
+
+
+class Systemd:
+    """units: name -> text."""
+
+    def __init__(self, units):
         for folder in (OWN_UNITS, "/run/systemd/journald.conf.d", "/run/log/journal"):
             os.makedirs(folder, exist_ok=True)
         for name in JOURNAL_UNITS:
@@ -29,9 +45,7 @@ class Systemd:
             os.makedirs(os.path.dirname(f"{OWN_UNITS}/{name}"), exist_ok=True)
             with open(f"{OWN_UNITS}/{name}", "w", encoding="utf-8") as file:
                 file.write(text)
-        for folder in ("/usr/lib/systemd/catalog", "/var/lib/systemd"):
-            subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
-        shutil.copy(catalog, "/usr/lib/systemd/catalog/")
+        subprocess.run(["mount", "-t", "tmpfs", "none", "/var/lib/systemd"], check=True)
         os.makedirs("/var/lib/systemd/catalog")
         subprocess.run(["journalctl", "--update-catalog"], check=True)
         if not os.path.exists("/sys/fs/cgroup/cgroup.procs"):
