@@ -7,10 +7,12 @@ in the test process: no helper processes to start, wait for or lose.
 
 import ctypes
 import os
+import socket
 import subprocess
 import threading
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
 CLONE_NEWNET = 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 1 << 18
 
@@ -34,6 +36,12 @@ def private_mounts(*directories):
     for directory in directories:
         os.makedirs(directory, exist_ok=True)
         _check(_libc.mount(b"tmpfs", directory.encode(), b"tmpfs", ctypes.c_ulong(0), b"mode=0755"))
+
+
+def private_hostname(name):
+    """The node's name, for this process and those it starts."""
+    _check(_libc.unshare(CLONE_NEWUTS))
+    socket.sethostname(name)
 
 
 def private_network():
