@@ -26,3 +26,11 @@ die() {
 show_help() { sed -n '3,/^[^#]/{s/^# \{0,1\}//;t p;d;:p;p}' "$0"; }
 
 need_root() { [ "$(id -u)" -eq 0 ] || die 1 "needs root${1:+ ($1)}"; }
+
+# silently COMMAND...: what it prints is only shown if it fails.
+silently() {
+  local log
+  log=$(mktemp)
+  "$@" </dev/null >"$log" 2>&1 || { cat "$log" >&2; rm -f "$log"; return 1; }
+  rm -f "$log"
+}

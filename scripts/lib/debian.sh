@@ -12,12 +12,11 @@ debian_site() {
   echo "${site%/}"
 }
 
-# debian_apt SUITE ARCHITECTURE COMMAND...: an apt command (apt-get, apt-cache) that sees only that suite with its
-# security updates (sid and backports have none).
-debian_apt() {
+# debian_lists SUITE ARCHITECTURE: the package lists of that suite and its security updates (sid and backports have none),
+# unless they are there.
+debian_lists() {
   # shellcheck disable=SC2154 # common.sh sets cache
   local suite=$1 architecture=$2 place=$cache/apt/$1-$2 signed='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]'
-  shift 2
   if [ ! -e "$place/ready" ]; then
     mkdir -p "$place/lists/partial" "$place/archives/partial"
     {
@@ -46,15 +45,28 @@ Dir::State::Status "/dev/null";
 Dir::Cache "$place";
 END
     say "reading the package lists of $suite ($architecture)"
-    apt-get -c "$place/apt.conf" -qq update || die 1 "cannot read the package lists of $suite from $(sed -n '1s/.*\] \([^ ]*\).*/\1/p' "$place/sources.list")"
+    silently apt-get -c "$place/apt.conf" -q update || die 1 "cannot read the package lists of $suite from $(sed -n '1s/.*\] \([^ ]*\).*/\1/p' "$place/sources.list")"
     touch "$place/ready"
   fi
-  "$1" -c "$place/apt.conf" "${@:2}"
+}
+
+# debian_apt SUITE ARCHITECTURE COMMAND...: an apt command (apt-get, apt-cache) that sees only that suite.
+debian_apt() {
+  local place=$cache/apt/$1-$2
+  debian_lists "$1" "$2"
+  "$3" -c "$place/apt.conf" "${@:4}"
 }
 
 # debian_closure SUITE ARCHITECTURE PACKAGE...: prints the packages and all they depend on.
 debian_closure() {
   debian_apt "$1" "$2" apt-get -q --simulate --no-install-recommends install "${@:3}" | sed -n 's/^Inst \([^ ]*\).*/\1/p'
+}
+
+# debian_download SUITE ARCHITECTURE FOLDER PACKAGE...: downloads the packages into FOLDER.
+debian_download() {
+  local config=$cache/apt/$1-$2/apt.conf
+  debian_lists "$1" "$2"
+  (cd "$3" && silently apt-get -c "$config" -q download "${@:4}")
 }
 
 # debian_unpack SUITE ARCHITECTURE FOLDER PACKAGE...: downloads the packages and unpacks them into FOLDER, which appears
@@ -65,9 +77,11 @@ debian_unpack() {
   mkdir -p "$(dirname "$folder")"
   work=$(mktemp -d "$folder.XXXXXX")
   # Lists that are too old name packages the mirror no longer has.
-  (cd "$work" && { debian_apt "$suite" "$architecture" apt-get -q download "$@" >&2 ||
-    { rm -f "$cache/apt/$suite-$architecture/ready" && debian_apt "$suite" "$architecture" apt-get -q download "$@" >&2; }; }) ||
-    { rm -rf "$work"; die 1 "cannot download $* of $suite"; }
+  debian_download "$suite" "$architecture" "$work" "$@" || {
+    say "reading the package lists of $suite again"
+    rm -f "$cache/apt/$suite-$architecture/ready"
+    debian_download "$suite" "$architecture" "$work" "$@"
+  } || { rm -rf "$work"; die 1 "cannot download $* of $suite"; }
   mkdir "$work/root"
   local package
   for package in "$work"/*.deb; do dpkg -x "$package" "$work/root"; done
