@@ -5,42 +5,16 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <span>
 
 #include "base/number.hpp"
+#include "cli/raw_options.hpp"
+#include "cli/stray_word.hpp"
 #include "state/sources.hpp"
 
 namespace hptrace {
 
 namespace {
-
-constexpr const char* description =
-    "Shows which connections to Kubernetes Services a hostPort takes over on this node, which rule does it, whose it\n"
-    "is, why it wins and what to do. Reads the node without changing it. Needs root.\n";
-
-constexpr const char* commands = R"(
-Commands:
-  hptrace [trace] [OPTIONS] [-- COMMAND ...]   connections as they are made (this page)
-  hptrace audit [OPTIONS]                      conflicts that exist now, before any traffic
-  hptrace doctor [OPTIONS]                     what this kernel offers, what is missing, what to do
-)";
-
-constexpr const char* footer = R"(
-Examples:
-  hptrace --port 3306                      follow connections to port 3306
-  hptrace --port 3306 --only hijacked      show hijacked ones only
-  hptrace --port 80,8000-8100 --proto tcp --json
-  hptrace --journald                       for weeks: tell the journal what is wrong
-  hptrace --existing                       judge the connections conntrack knows already, then stop
-  hptrace -p 3306 -- mysql -h 10.96.0.10   trace while this command runs
-  hptrace audit                            which Services a hostPort can take over
-  hptrace audit --from DIR                 the same of another node, from what its tools printed
-
-Verdicts: hijacked (a hostPort took a connection to a Service), stale, foreign, bypassed, proxied, exposed, hostport,
-ok, other, unknown, unsettled.
-
-Exit status: 3 a hijack (or a stale or foreign rewrite of a Service) was seen; 4 none was seen, but records were lost,
-something could not be read, or there are no Services in this network namespace; 0 none; 2 usage; 1 anything else.
-)";
 
 std::vector<std::string_view> split(std::string_view text) {
     std::vector<std::string_view> parts;
@@ -59,84 +33,6 @@ std::unexpected<Error> bad_value(std::string_view option, std::string_view value
 }
 
 constexpr std::string_view all_netns = "all";
-
-// What the options say, before it is understood.
-struct Raw {
-    std::vector<std::string> ports;
-    std::vector<std::string> protocols;
-    std::vector<std::string> only;
-    std::string dest;
-    std::string source;
-    std::string netns;
-    std::string host_root;
-    std::optional<std::string> from;
-    std::string duration;
-    std::string count;
-    std::string repeat;
-    std::string metrics;
-    std::string ignore;
-    std::optional<std::string> kubeconfig;
-    std::string probe = "auto";
-    bool ipv4 = false;
-    bool ipv6 = false;
-    bool json = false;
-    bool journald = false;
-    bool existing = false;
-    bool strict = false;
-};
-
-void add_filter_options(CLI::App& app, Raw& raw) {
-    app.add_option("-p,--port", raw.ports, "Original destination port: 3306, 80,443 or 8000-8100")
-        ->type_name("PORTS")
-        ->allow_extra_args(false);
-    app.add_option("--proto", raw.protocols, "tcp, udp or sctp (a list is fine)")
-        ->type_name("PROTO")
-        ->allow_extra_args(false);
-    app.add_option("--dest", raw.dest, "Original or rewritten destination address")->type_name("CIDR");
-    auto* ipv4 = app.add_flag("-4", raw.ipv4, "IPv4 only");
-    app.add_flag("-6", raw.ipv6, "IPv6 only")->excludes(ipv4);
-    app.add_flag("--json", raw.json, "One JSON object per line");
-}
-
-void add_host_root(CLI::App& app, Raw& raw) {
-    app.add_option("--host-root", raw.host_root,
-                   "In a container: where the node's / is (default: /host if the node's CNI folder is there)")
-        ->type_name("DIR");
-}
-
-void add_kube_option(CLI::App& app, Raw& raw) {
-    app.add_option("--kubeconfig", raw.kubeconfig,
-                   "Names of Services and pods from the Kubernetes API as well: with such a file, or with the account "
-                   "of the pod hptrace runs in")
-        ->type_name("FILE|in-cluster");
-}
-
-void add_trace_options(CLI::App& app, Raw& raw) {
-    add_filter_options(app, raw);
-    app.add_option("--netns", raw.netns,
-                   "Network namespace of the node: a path or a process id (default: this one); all: every one")
-        ->type_name("PATH|PID|all");
-    add_host_root(app, raw);
-    app.add_option("--source", raw.source, "Client address")->type_name("CIDR");
-    app.add_option("--only", raw.only, "Show only these verdicts (a list is fine)")
-        ->type_name("VERDICT")
-        ->allow_extra_args(false);
-    auto* journald = app.add_flag("--journald", raw.journald,
-                                  "Report to systemd's journal what is wrong, instead of everything to stdout "
-                                  "(with --json: as well)");
-    app.add_option("--repeat", raw.repeat, "With --journald: how often to tell of a conflict again (60)")
-        ->type_name("SECONDS")
-        ->needs(journald);
-    app.add_option("--metrics", raw.metrics, "Serve metrics for Prometheus there")->type_name("ADDR:PORT");
-    app.add_option("--ignore", raw.ignore,
-                   "Accepted conflicts, a line each: conflict=ID, or any of port= pod= service= destination=")
-        ->type_name("FILE");
-    add_kube_option(app, raw);
-    app.add_flag("--existing", raw.existing, "Judge the connections that exist already, then stop");
-    app.add_option("--duration", raw.duration, "Stop after this time")->type_name("SECONDS");
-    app.add_option("--count", raw.count, "Stop after this many connections were shown")->type_name("N");
-    app.add_option("--probe", raw.probe, "How to attach: auto, fexit or kprobe")->type_name("MODE");
-}
 
 Result<std::vector<Protocol>> parse_protocols(const std::vector<std::string>& lists) {
     std::vector<Protocol> protocols;
@@ -165,7 +61,7 @@ Result<std::optional<Prefix>> parse_cidr(std::string_view option, const std::str
     return prefix;
 }
 
-Result<Filter> make_filter(const Raw& raw) {
+Result<Filter> make_filter(const RawOptions& raw) {
     Filter filter;
     for (const auto& list : raw.ports) {
         auto ports = parse_ports(list);
@@ -252,14 +148,14 @@ Result<std::filesystem::path> parse_host_root(const std::string& text) {
     return text;
 }
 
-Result<std::optional<KubeConfig>> make_kube(const Raw& raw) {
+Result<std::optional<KubeConfig>> make_kube(const RawOptions& raw) {
     if (!raw.kubeconfig) {
         return std::nullopt;
     }
     return read_kubeconfig(*raw.kubeconfig);
 }
 
-Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
+Result<Command> make_trace(const RawOptions& raw, std::vector<std::string> command) {
     TraceOptions options;
     options.all_netns = raw.netns == all_netns;
     options.netns = options.all_netns ? "" : raw.netns;
@@ -331,7 +227,7 @@ Result<Command> make_trace(const Raw& raw, std::vector<std::string> command) {
     return options;
 }
 
-Result<Command> make_audit(const Raw& raw) {
+Result<Command> make_audit(const RawOptions& raw) {
     if (raw.netns == all_netns) {
         return bad_value("--netns", raw.netns, "audit reads one network namespace, use a path or a process id");
     }
@@ -390,7 +286,38 @@ Result<std::chrono::nanoseconds> parse_duration(std::string_view option, std::st
     return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(*seconds));
 }
 
+namespace {
+
+// CLI11 takes them as a stack.
+std::vector<std::string> reversed(std::span<const std::string> arguments) {
+    return {arguments.rbegin(), arguments.rend()};
+}
+
+// Of these arguments, where the first one stands that is no option, known or not, and no value of one.
+std::optional<std::size_t> find_stray_word(std::string_view command, std::span<const std::string> arguments) {
+    for (std::size_t count = 1; count <= arguments.size(); ++count) {
+        RawOptions raw;
+        CLI::App app;
+        add_options(app, command, raw);
+        try {
+            app.parse(reversed(arguments.first(count)));
+        } catch (const CLI::ParseError&) {  // of the last option, whose value is missing so far
+        }
+        const auto extras = app.remaining();
+        if (!extras.empty() && extras.front().starts_with('-')) {
+            return std::nullopt;  // what follows can be its value
+        }
+        if (!extras.empty()) {
+            return count - 1;
+        }
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
 Result<Command> parse_command_line(std::vector<std::string> arguments) {
+    const auto all = arguments;
     std::vector<std::string> child;
     const auto separator = std::ranges::find(arguments, "--");
     const bool has_child = separator != arguments.end();
@@ -406,49 +333,38 @@ Result<Command> parse_command_line(std::vector<std::string> arguments) {
     const bool named = !arguments.empty() && !arguments.front().starts_with('-');
     if (named) {
         name = arguments.front();
+        if (std::ranges::find(command_names, name) == command_names.end()) {
+            return std::unexpected(stray_word("trace", all, 0));
+        }
         arguments.erase(arguments.begin());
     }
-    if (name != "trace" && name != "audit" && name != "doctor") {
-        return failure(fmt::format("unknown command '{}'", name), "trace, audit or doctor; see hptrace --help");
+    if (const auto stray = find_stray_word(name, arguments)) {
+        return std::unexpected(stray_word(name, all, *stray + (named ? 1 : 0)));
     }
     if (has_child && name != "trace") {
         return failure(fmt::format("hptrace {} takes no COMMAND", name));
     }
 
-    Raw raw;
-    CLI::App app(description, named ? "hptrace " + name : "hptrace");
-    app.set_help_flag("-h,--help", "This text");
-    app.set_version_flag("-V,--version", "hptrace " HPTRACE_VERSION);
-    app.get_formatter()->column_width(24);
-    if (name == "trace") {
-        app.description(std::string(description) + commands);
-        app.footer(footer);
-        add_trace_options(app, raw);
-    } else if (name == "audit") {
-        add_filter_options(app, raw);
-        app.add_option("--netns", raw.netns,
-                       "Network namespace of the node: a path or a process id (default: this one)")
-            ->type_name("PATH|PID");
-        app.add_option("--from", raw.from, "Read a dump of a node instead of this one; needs no root")
-            ->type_name("DIR")
-            ->excludes(app.get_option("--netns"));
-        add_host_root(app, raw);
-        add_kube_option(app, raw);
-        app.add_flag("--strict", raw.strict,
-                     "Exit status 3 also for conflicts that depend on hook order, and leaked rules");
-    } else {
-        app.add_flag("--json", raw.json, "One JSON object per line");
-    }
-
+    RawOptions raw;
+    CLI::App app("", named ? "hptrace " + name : "hptrace");
+    add_options(app, name, raw);
+    std::string problem;
     try {
-        std::ranges::reverse(arguments);  // CLI11 takes them as a stack
-        app.parse(arguments);
-    } catch (const CLI::CallForHelp&) {
-        return PrintText{app.help()};
-    } catch (const CLI::CallForVersion&) {
-        return PrintText{"hptrace " HPTRACE_VERSION};
+        app.parse(reversed(arguments));
+        if (const auto unknown = app.remaining(); !unknown.empty()) {
+            problem = fmt::format("unknown option {}", unknown.front());
+        }
     } catch (const CLI::ParseError& error) {
-        return failure(one_line(error.what()), "see hptrace --help");
+        problem = one_line(error.what());
+    }
+    if (app.count("--help") > 0) {
+        return PrintText{app.help()};
+    }
+    if (app.count("--version") > 0) {
+        return PrintText{"hptrace " HPTRACE_VERSION};
+    }
+    if (!problem.empty()) {
+        return failure(problem, "see hptrace --help");
     }
 
     if (name == "trace") {
