@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "capture/libbpf_log.hpp"
+#include "capture/obstacles.hpp"
 
 namespace hptrace {
 
@@ -99,7 +100,11 @@ Result<BpfObject> BpfObject::attach(std::span<const std::byte> image, const std:
         auto* link =
             bpf_program__type(program) == BPF_PROG_TYPE_KPROBE ? attach_kprobe(program) : bpf_program__attach(program);
         if (link == nullptr) {
-            return refused("not attached", errno, log);
+            const int code = errno;
+            if (bpf_program__type(program) == BPF_PROG_TYPE_KPROBE && !has_kprobes()) {
+                return failure("kprobes are not built into this kernel", "CONFIG_KPROBES, CONFIG_KPROBE_EVENTS");
+            }
+            return refused("not attached", code, log);
         }
         out.links_.emplace_back(name, link);
     }

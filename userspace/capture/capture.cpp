@@ -2,6 +2,7 @@
 #include "capture/capture.hpp"
 
 #include <bpf/libbpf.h>
+#include <fmt/format.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 
@@ -64,11 +65,16 @@ std::optional<Error> nothing_attached(const Probes& probes) {
         probes.decision_mode("ip_vs") != ProbeMode::none) {
         return std::nullopt;
     }
-    // Lockdown shows as other errors, too: the helper that reads kernel memory does not exist then.
-    if (refusal->code == EPERM || refusal->code == EACCES || forbids_reading_memory()) {
-        refusal->hint = explain_refusal();
+    // Every function that decides, every mode that was tried, and what the kernel said to it.
+    std::string tried;
+    for (const auto& probe : probes.statuses()) {
+        if (probe.purpose == ProbePurpose::decision && !probe.why_not_better.empty()) {
+            tried += fmt::format("{}{}: {}", tried.empty() ? "" : "; ", probe.function, probe.why_not_better);
+        }
     }
-    return refusal;
+    // Lockdown shows as other errors, too: the helper that reads kernel memory does not exist then.
+    const bool forbidden = refusal->code == EPERM || refusal->code == EACCES || forbids_reading_memory();
+    return Error{fmt::format("nothing can be traced. {}", tried), 0, forbidden ? explain_refusal() : std::string()};
 }
 
 }  // namespace

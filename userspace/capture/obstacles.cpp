@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "capture/libbpf_log.hpp"
+#include "capture/symbols.hpp"
 
 namespace hptrace {
 
@@ -54,11 +55,13 @@ std::optional<__u32> find_member(const btf& types, __u32 structure, std::string_
 
 }  // namespace
 
+bool has_capability(unsigned capability) {
+    return ((effective_capabilities() >> capability) & 1U) != 0;
+}
+
 std::optional<Error> find_obstacle() {
-    const auto capabilities = effective_capabilities();
-    const auto has = [&](unsigned capability) { return ((capabilities >> capability) & 1U) != 0; };
     // Types of modules are read through BPF_BTF_GET_FD_BY_ID, which wants CAP_SYS_ADMIN.
-    if (!has(CAP_SYS_ADMIN) && !(has(CAP_BPF) && has(CAP_PERFMON))) {
+    if (!has_capability(CAP_SYS_ADMIN) && !(has_capability(CAP_BPF) && has_capability(CAP_PERFMON))) {
         return Error{"tracing needs root", 0, "CAP_SYS_ADMIN, or at least CAP_BPF and CAP_PERFMON"};
     }
     if (::access(btf_path, R_OK) != 0) {
@@ -88,6 +91,12 @@ std::string explain_refusal() {
                "--probe kprobe";
     }
     return "the kernel refuses tracing programs: a container, a seccomp profile or a security module forbids them";
+}
+
+bool has_kprobes() {
+    constexpr std::array<std::string_view, 2> needed{"register_kprobe", "perf_kprobe_init"};
+    const auto found = read_functions({needed.begin(), needed.end()});
+    return !found || found->size() == needed.size();
 }
 
 bool counts_skipped_kprobes() {

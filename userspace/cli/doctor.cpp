@@ -13,6 +13,7 @@
 
 #include "capture/capture.hpp"
 #include "capture/obstacles.hpp"
+#include "cli/abilities.hpp"
 #include "cli/run.hpp"
 #include "output/escape.hpp"
 
@@ -68,22 +69,13 @@ Fact capability_fact() {
                                                                       {CAP_BPF, "CAP_BPF"},
                                                                       {CAP_PERFMON, "CAP_PERFMON"},
                                                                       {CAP_NET_ADMIN, "CAP_NET_ADMIN"}}};
-    std::ifstream status("/proc/self/status");
-    std::string line;
-    std::uint64_t effective = 0;
-    while (std::getline(status, line)) {
-        if (line.starts_with("CapEff:")) {
-            std::stringstream(line.substr(7)) >> std::hex >> effective;
-        }
-    }
-    const auto has = [effective](unsigned number) { return (effective >> number & 1U) != 0; };
     std::string have;
     std::string missing;
     for (const auto& [number, name] : wanted) {
-        if (!has(number) && number != CAP_NET_ADMIN && has(CAP_SYS_ADMIN)) {
+        if (!has_capability(number) && number != CAP_NET_ADMIN && has_capability(CAP_SYS_ADMIN)) {
             continue;  // included (bpf_capable, perfmon_capable)
         }
-        auto& list = has(number) ? have : missing;
+        auto& list = has_capability(number) ? have : missing;
         list += list.empty() ? "" : " ";
         list += name;
     }
@@ -101,15 +93,32 @@ Fact skipped_fact() {
         "skipped kprobes", counts_skipped_kprobes() ? "counted" : "not counted by this kernel (Linux 6.7 does)", {}};
 }
 
-void print_text(Writer& writer, const std::vector<Fact>& facts, const std::vector<ProbeStatus>& probes,
-                const std::string& problem) {
-    for (const auto& fact : facts) {
+// A row each.
+constexpr std::array<Fact (*)(), 6> fact_rows{kernel_fact,     btf_fact,      lockdown_fact,
+                                              capability_fact, paranoid_fact, skipped_fact};
+
+struct Diagnosis {
+    std::vector<Fact> facts;
+    std::vector<ProbeStatus> probes;
+    std::optional<Error> obstacle;  // of tracing
+    std::vector<Ability> abilities;
+};
+
+std::string words_for(const Ability& ability) {
+    if (ability.why.empty()) {
+        return "works";
+    }
+    return fmt::format("{}: {}", ability.works ? "works, but" : "does not work here", ability.why);
+}
+
+void print_text(Writer& writer, const Diagnosis& diagnosis) {
+    for (const auto& fact : diagnosis.facts) {
         writer.line(escape(
             fmt::format("{:<21}{}{}{}", fact.name, fact.value, fact.problem.empty() ? "" : "  ! ", fact.problem)));
     }
     writer.line("");
     writer.line("SUBSYSTEM   FUNCTION                    PROBE");
-    for (const auto& probe : probes) {
+    for (const auto& probe : diagnosis.probes) {
         const auto mode = !probe.present           ? std::string("not loaded")
                           : probe.misses_changes() ? fmt::format("{}: looked at every second", to_string(probe.mode))
                                                    : std::string(to_string(probe.mode));
@@ -119,19 +128,27 @@ void print_text(Writer& writer, const std::vector<Fact>& facts, const std::vecto
         }
     }
     writer.line("");
-    writer.line(problem.empty() ? "hptrace can trace here"
-                                : fmt::format("hptrace does not work here: {}", escape(problem)));
+    for (const auto& ability : diagnosis.abilities) {
+        writer.line(escape(fmt::format("{:<11} {}", ability.name, words_for(ability))));
+    }
 }
 
-void print_json(Writer& writer, const std::vector<Fact>& facts, const std::vector<ProbeStatus>& probes,
-                const std::string& problem) {
+void print_json(Writer& writer, const Diagnosis& diagnosis) {
     using Json = nlohmann::ordered_json;
-    Json json{{"type", "doctor"}, {"schema", 1}, {"can_trace", problem.empty()}};
-    if (!problem.empty()) {
-        json["problem"] = problem;
+    Json json{{"type", "doctor"}, {"schema", 1}, {"can_trace", !diagnosis.obstacle}};
+    if (diagnosis.obstacle) {
+        json["problem"] = describe(*diagnosis.obstacle);
+    }
+    json["abilities"] = Json::array();
+    for (const auto& ability : diagnosis.abilities) {
+        Json item{{"name", ability.name}, {"works", ability.works}};
+        if (!ability.why.empty()) {
+            item["problem"] = ability.why;
+        }
+        json["abilities"].push_back(std::move(item));
     }
     json["facts"] = Json::array();
-    for (const auto& fact : facts) {
+    for (const auto& fact : diagnosis.facts) {
         Json item{{"name", fact.name}, {"value", fact.value}};
         if (!fact.problem.empty()) {
             item["problem"] = fact.problem;
@@ -139,7 +156,7 @@ void print_json(Writer& writer, const std::vector<Fact>& facts, const std::vecto
         json["facts"].push_back(std::move(item));
     }
     json["probes"] = Json::array();
-    for (const auto& probe : probes) {
+    for (const auto& probe : diagnosis.probes) {
         Json item{{"subsystem", probe.subsystem},
                   {"function", probe.function},
                   {"present", probe.present},
@@ -158,13 +175,17 @@ void print_json(Writer& writer, const std::vector<Fact>& facts, const std::vecto
 }  // namespace
 
 int run_doctor(const DoctorOptions& options) {
-    const std::vector<Fact> facts{kernel_fact(),     btf_fact(),      lockdown_fact(),
-                                  capability_fact(), paranoid_fact(), skipped_fact()};
-    const auto [probes, obstacle] = Capture::probe(ProbeChoice::automatic);
-    const auto problem = obstacle ? describe(*obstacle) : std::string();
+    Diagnosis diagnosis;
+    for (const auto& row : fact_rows) {
+        diagnosis.facts.push_back(row());
+    }
+    auto trial = Capture::probe(ProbeChoice::automatic);
+    diagnosis.probes = std::move(trial.probes);
+    diagnosis.obstacle = std::move(trial.obstacle);
+    diagnosis.abilities = find_abilities(diagnosis.obstacle);
     Writer writer(STDOUT_FILENO);
-    (options.json ? print_json : print_text)(writer, facts, probes, problem);
-    return finish(writer, problem.empty() ? exit_clean : exit_failure);
+    (options.json ? print_json : print_text)(writer, diagnosis);
+    return finish(writer, diagnosis.obstacle ? exit_failure : exit_clean);
 }
 
 }  // namespace hptrace
