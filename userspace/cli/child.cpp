@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <filesystem>
 #include <system_error>
@@ -41,7 +42,8 @@ Result<Child> Child::start(const std::vector<std::string>& command, const std::v
     sigemptyset(&none);
     sigset_t defaults;
     sigemptyset(&defaults);
-    sigaddset(&defaults, SIGPIPE);
+    sigaddset(&defaults, SIGPIPE);  // which hptrace ignores
+    sigaddset(&defaults, SIGCHLD);  // a program that is started with it ignored misses the ends of its own children
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &defaults);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
@@ -64,7 +66,11 @@ Result<Child> Child::start(const std::vector<std::string>& command, const std::v
 
 std::optional<std::string> Child::ended() {
     int status = 0;
-    if (::waitpid(pid_, &status, WNOHANG) != pid_) {
+    const auto pid = ::waitpid(pid_, &status, WNOHANG);
+    if (pid < 0 && errno == ECHILD) {
+        return "ended, nobody knows how";
+    }
+    if (pid != pid_) {
         return std::nullopt;
     }
     return WIFSIGNALED(status) ? fmt::format("was killed by signal {}", WTERMSIG(status))

@@ -14,7 +14,9 @@ namespace hptrace {
 // Descriptors of this process, in order: all that are open, whoever opened them.
 std::vector<int> open_descriptors();
 
-// The COMMAND of `hptrace -- COMMAND ...`, with the signal mask and dispositions of an ordinary process.
+// The COMMAND of `hptrace -- COMMAND ...`, with the signals of an ordinary process: none blocked, SIGPIPE and SIGCHLD
+// with their default dispositions, the others ignored if hptrace itself was started so (nohup), as the shell would have
+// it.
 class Child {
 public:
     // Searches PATH. Fails if it cannot be executed. inherited: open_descriptors() when hptrace itself was started, for

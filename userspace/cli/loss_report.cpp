@@ -6,6 +6,7 @@ namespace hptrace {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
 constexpr std::chrono::seconds interval{1};
 
 }  // namespace
@@ -16,11 +17,14 @@ void LossReport::tell(const CaptureCounters& counters, TraceOutputs& outputs, bo
         return;
     }
     told_ = now;
-    const std::array<Loss, 5> total{{{"ring_buffer", counters.lost_ring},
+    // While nobody reads, this line would be the next one to be lost.
+    const auto lines = last || outputs.writer().wait_for_room(0ms) ? outputs.writer().lost() : total_.back().count;
+    const std::array<Loss, 6> total{{{"ring_buffer", counters.lost_ring},
                                      {"pending", counters.lost_pending},
                                      {"missed_probes", counters.missed_probes},
-                                     {"commit", counters.lost_commit},          // the connection itself is shown
-                                     {"journal", outputs.missing_entries()}}};  // and so it is counted
+                                     {"commit", counters.lost_commit},        // the connection itself is shown
+                                     {"journal", outputs.missing_entries()},  // and so it is counted
+                                     {"output", lines}}};
     for (std::size_t i = 0; i < total.size(); ++i) {
         if (total.at(i).count > total_.at(i).count) {
             outputs.tell(&Output::lost, Loss{total.at(i).where, total.at(i).count - total_.at(i).count});

@@ -19,7 +19,7 @@ public:
 
 private:
     std::chrono::steady_clock::time_point told_;
-    std::array<Loss, 5> total_{};  // as told
+    std::array<Loss, 6> total_{};  // as told
 };
 
 }  // namespace hptrace

@@ -5,8 +5,6 @@
 
 #include <algorithm>
 
-#include "cli/run.hpp"
-
 namespace hptrace {
 
 namespace {
@@ -20,10 +18,10 @@ bool attached(const Capture& capture, const ProbeStatus& wanted) {
 
 }  // namespace
 
-bool ProbeReport::say(const Capture& capture) {
+bool ProbeReport::say(const Capture& capture, const Note& note) {
     bool complete = true;
     for (const auto& probe : capture.probes()) {
-        complete = say(capture, probe) && complete;
+        complete = say(capture, probe, note) && complete;
     }
     if (capture.mode() == ProbeMode::confirm) {
         note("connections whose first packet is dropped are not seen in this probe mode");
@@ -37,7 +35,7 @@ bool ProbeReport::say(const Capture& capture) {
     return complete;
 }
 
-bool ProbeReport::say(const Capture& capture, const ProbeStatus& probe) {
+bool ProbeReport::say(const Capture& capture, const ProbeStatus& probe, const Note& note) {
     const bool follows_decision = probe.purpose == ProbePurpose::commit || probe.purpose == ProbePurpose::clash;
     if (probe.mode != ProbeMode::none || attached(capture, probe) || follows_decision ||
         !said_.insert({probe.subsystem, probe.present}).second) {

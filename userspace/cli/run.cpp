@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -30,6 +31,15 @@ void fill_closed(int fd) {
     if (is_closed(fd)) {
         static_cast<void>(::open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY));
     }
+}
+
+// Whatever hptrace was started with: some supervisors block signals, or ignore the ends of children.
+void ordinary_signals() {
+    sigset_t none;
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, nullptr);
+    static_cast<void>(std::signal(SIGCHLD, SIG_DFL));
+    static_cast<void>(std::signal(SIGPIPE, SIG_IGN));  // a closed pipe is an error of the write
 }
 
 int print(const std::string& text) {
@@ -63,7 +73,7 @@ int run(std::vector<std::string> arguments) {
     if (no_stdout) {
         return fail({"cannot write the output: stdout is closed", 0, {}});
     }
-    static_cast<void>(std::signal(SIGPIPE, SIG_IGN));  // a closed pipe is an error of the write
+    ordinary_signals();
 
     const auto command = parse_command_line(std::move(arguments));
     if (!command) {

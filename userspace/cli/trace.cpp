@@ -15,7 +15,9 @@
 
 #include "base/clock.hpp"
 #include "capture/capture.hpp"
+#include "cli/abilities.hpp"
 #include "cli/child.hpp"
+#include "cli/console.hpp"
 #include "cli/existing.hpp"
 #include "cli/kube.hpp"
 #include "cli/loss_report.hpp"
@@ -40,6 +42,8 @@ using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 constexpr auto poll_interval = 50ms;
+// So long a reader of existing connections may take nothing, while new ones wait in the ring.
+constexpr auto longest_unread = 1000ms;
 
 // What makes two records the same connection.
 using Key = std::tuple<std::uint32_t, std::uint16_t, Protocol, Endpoint, Endpoint>;
@@ -51,12 +55,13 @@ Key key_of(const Connection& connection) {
 class Trace {
 public:
     // capture: null for --existing. netns: where --netns took hptrace. kube: null without --kubeconfig.
-    Trace(const TraceOptions& options, Filter filter, Capture* capture, Signals signals,
+    Trace(const TraceOptions& options, Filter filter, Capture* capture, Signals& signals, Console& console,
           std::optional<NetnsGuard> netns, const MetricsServer* metrics, KubeNames* kube, std::vector<int> inherited)
         : options_(options),
           filter_(std::move(filter)),
           capture_(capture),
-          signals_(std::move(signals)),
+          signals_(signals),
+          console_(console),
           netns_(std::move(netns)),
           kube_(kube),
           inherited_(std::move(inherited)),
@@ -72,9 +77,10 @@ public:
               },
               kube == nullptr ? ClusterNamesSource() : [kube] { return kube->names(); }),
           state_(namespaces_.here().history().refresh().state),
-          outputs_(options, *state_, metrics) {}
+          outputs_(options, *state_, metrics, console.out()) {}
 
     int run() {
+        signals_.on_stop(Signals::Stop::handed_over);
         begin();
         judge_existing([](const Connection&) { return true; });
         if (capture_ != nullptr) {
@@ -88,13 +94,13 @@ private:
         static_cast<void>(namespaces_.here().introduce());
         introduce(namespaces_.here());
         if (!options_.all_netns) {
-            std::ranges::for_each(nothing_to_see(*state_, filter_), note);
+            std::ranges::for_each(nothing_to_see(*state_, filter_), note_);
         }
         const auto mode = capture_ == nullptr                   ? "existing connections"
                           : capture_->mode() == ProbeMode::none ? "nothing yet"
                                                                 : to_string(capture_->mode());
         if (capture_ != nullptr) {
-            incomplete_ = !probe_report_.say(*capture_) || incomplete_;
+            incomplete_ = !probe_report_.say(*capture_, note_) || incomplete_;
             tell_probes();
             note(fmt::format("tracing ({})", mode));
         }
@@ -108,7 +114,7 @@ private:
     void introduce(TracedNetns& netns) {
         const auto state = netns.history().newest().state;
         outputs_.tell(&Output::begin, overview(*state, filter_));
-        std::ranges::for_each(not_understood(*state), note);
+        std::ranges::for_each(not_understood(*state), note_);
         static_cast<void>(netns.news());
         compare_conflicts(netns, *state, netns.history().newest().boot_ns,
                           {.pod = false, .service = kube_pending(netns)});
@@ -209,7 +215,7 @@ private:
         }
         for (const auto& change : *changes) {
             if (change.loaded) {
-                incomplete_ = !probe_report_.say(*capture_) || incomplete_;
+                incomplete_ = !probe_report_.say(*capture_, note_) || incomplete_;
             }
             if (!change.decides) {
                 continue;
@@ -247,7 +253,7 @@ private:
             std::ranges::move(more.problems, std::back_inserter(existing.problems));
         }
         incomplete_ = incomplete_ || !existing.problems.empty();
-        std::ranges::for_each(existing.problems, note);
+        std::ranges::for_each(existing.problems, note_);
         return std::move(existing.connections);
     }
 
@@ -363,10 +369,19 @@ private:
                     stopped_ = true;
                 }
             } else {
-                stopped_ = true;
+                stopped_ = interrupted_ = true;
             }
         }
     }
+
+    // For what waits elsewhere than in wait().
+    bool interrupted() {
+        handle_signals();
+        return interrupted_;
+    }
+
+    // Not the free function, which waits for who reads stderr.
+    void note(std::string_view text) { console_.note(text); }
 
     void take(Connection connection) {
         // It was in conntrack already when that was read.
@@ -392,8 +407,14 @@ private:
             ++suppressed_;
             return;
         }
-        alarmed_ = alarmed_ || is_alarm(finding.verdict);
+        if (is_alarm(finding.verdict)) {
+            alarmed_ = true;
+            signals_.status_at_once(exit_hijack);
+        }
         if (options_.only.empty() || std::ranges::find(options_.only, finding.verdict) != options_.only.end()) {
+            if (finding.connection.existing) {  // many at once, which can wait; new ones cannot
+                console_.await_room(interrupted_now_, capture_ == nullptr ? Console::for_ever : longest_unread);
+            }
             outputs_.tell(&Output::connection, finding);
             ++shown_;
         }
@@ -411,16 +432,18 @@ private:
         if (child_) {
             note(fmt::format("{} (process {}) is still running", options_.command.front(), child_->pid()));
         }
+        console_.settle(interrupted_now_);  // then it is known how much of it is lost
         Summary summary;
         summary.verdicts = verdicts_;
+        const auto counters = capture_ != nullptr ? capture_->counters() : CaptureCounters();
+        loss_report_.tell(counters, outputs_, true);
+        summary.lost = outputs_.writer().lost();
         if (capture_ != nullptr) {
-            const auto counters = capture_->counters();
-            loss_report_.tell(counters, outputs_, true);
             summary.seconds = std::chrono::duration<double>(Clock::now() - started_).count();
             summary.seen = counters.seen;
             summary.not_rewritten = counters.not_rewritten();
             summary.one_packet = counters.ipvs_one_packet;
-            summary.lost = counters.lost_ring + counters.lost_pending + counters.missed_probes;
+            summary.lost += counters.lost_ring + counters.lost_pending + counters.missed_probes;
         }
         const auto unread = namespaces_.unread();
         summary.unread_sources = unread.sources;
@@ -428,11 +451,25 @@ private:
         summary.suppressed = suppressed_;
         summary.exit_status = status(summary.lost);
         outputs_.tell(&Output::summary, summary);
-        outputs_.end();
-        if (error_) {
-            return fail(*error_);
+        if (const auto missed = outputs_.end(interrupted_ ? 100ms : 1000ms); !missed.empty()) {
+            note(missed);
         }
-        return finish(outputs_.writer(), summary.exit_status);
+        return settle(summary.exit_status);
+    }
+
+    // Exit status, once everything is out that ever will be.
+    int settle(int status) {
+        console_.settle(interrupted_now_);
+        const auto error = error_ ? error_ : outputs_.writer().error();
+        const auto lost = outputs_.writer().lost();
+        if (error) {
+            note(describe(*error));
+        }
+        if (lost > 0) {
+            note(fmt::format("lines of output that nobody read are lost: {}", lost));
+        }
+        console_.settle(interrupted_now_);
+        return error ? exit_failure : lost > 0 && status == exit_clean ? exit_unproven : status;
     }
 
     [[nodiscard]] int status(std::uint64_t lost) {
@@ -452,7 +489,8 @@ private:
     const TraceOptions& options_;
     Filter filter_;
     Capture* capture_;
-    Signals signals_;
+    Signals& signals_;
+    Console& console_;
     std::optional<NetnsGuard> netns_;
     KubeNames* kube_;
     std::vector<int> inherited_;  // descriptors, for the command
@@ -460,6 +498,8 @@ private:
     std::uint64_t read_ns_ = 0;   // when the last one ended
     bool incomplete_ = false;     // some of what decides was not read or not traced
     TracedNamespaces namespaces_;
+    const ProbeReport::Note note_ = [this](std::string_view text) { note(text); };
+    const Console::Stopped interrupted_now_ = [this] { return interrupted(); };
     const LiveJudge::Sink show_ = [this](const Finding& finding) { show(finding); };
     NodeStatePtr state_;  // as it was in the beginning
     TraceOutputs outputs_;
@@ -477,6 +517,7 @@ private:
     std::optional<Child> child_;
     std::optional<Error> error_;
     bool stopped_ = false;
+    bool interrupted_ = false;  // by a signal
     bool modules_followed_ = true;
 };
 
@@ -484,9 +525,13 @@ private:
 
 int run_trace(const TraceOptions& options) {
     auto inherited = open_descriptors();
-    auto signals = Signals::start();
+    auto signals = Signals::start(Signals::Stop::at_once);  // first of all threads
     if (!signals) {
         return fail(signals.error());
+    }
+    auto console = Console::start();
+    if (!console) {
+        return fail(console.error());
     }
     std::optional<MetricsServer> metrics;  // where hptrace was started, not where --netns leads
     if (!options.metrics.empty()) {
@@ -524,11 +569,11 @@ int run_trace(const TraceOptions& options) {
         // Before the first read of the state: no change can slip in between.
         auto started = Capture::start({.filter = filter, .choice = options.probe});
         if (!started) {
-            return fail(started.error());
+            return fail(with_alternatives(started.error()));
         }
         capture = std::move(*started);
     }
-    return Trace(options, std::move(filter), capture ? &*capture : nullptr, std::move(*signals), std::move(netns),
+    return Trace(options, std::move(filter), capture ? &*capture : nullptr, *signals, *console, std::move(netns),
                  metrics ? &*metrics : nullptr, kube->get(), std::move(inherited))
         .run();
 }

@@ -34,8 +34,9 @@ Reported open_reported() {
 
 }  // namespace
 
-TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state, const MetricsServer* metrics)
-    : writer_(STDOUT_FILENO) {
+TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state, const MetricsServer* metrics,
+                           QueuedWriter& out)
+    : writer_(out) {
     if (options.json) {
         outputs_.push_back(
             make_json_output(writer_, {.node = state.node, .netns = options.all_netns ? 0 : state.netns}));
@@ -52,14 +53,14 @@ TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state, 
     }
 }
 
-void TraceOutputs::end() {
-    const auto limit = std::chrono::steady_clock::now() + 1s;
+std::string TraceOutputs::end(std::chrono::milliseconds longest) {
+    const auto limit = std::chrono::steady_clock::now() + longest;
     for (journal_.flush(); journal_.waiting() > 0 && std::chrono::steady_clock::now() < limit; journal_.flush()) {
-        std::this_thread::sleep_for(50ms);
+        std::this_thread::sleep_for(20ms);
     }
-    if (const auto missing = journal_.waiting() + journal_.dropped(); missing > 0) {
-        note(describe({fmt::format("journald did not take {} entries", missing), journal_.problem(), {}}));
-    }
+    const auto missing = journal_.waiting() + journal_.dropped();
+    return missing > 0 ? describe({fmt::format("journald did not take {} entries", missing), journal_.problem(), {}})
+                       : std::string();
 }
 
 }  // namespace hptrace

@@ -86,7 +86,7 @@ public:
                                                        {"protocol", std::string(to_string(protocol))}}));
             }
         }
-        for (const auto* where : {"ring_buffer", "pending", "missed_probes", "commit", "journal"}) {
+        for (const auto* where : {"ring_buffer", "pending", "missed_probes", "commit", "journal", "output"}) {
             lost_.Add({{"where", where}});
         }
         BuildGauge()

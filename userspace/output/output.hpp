@@ -29,7 +29,7 @@ struct Beginning {
 };
 
 struct Loss {
-    std::string_view where;   // "ring_buffer", "pending", "missed_probes", "commit", "journal"
+    std::string_view where;   // "ring_buffer", "pending", "missed_probes", "commit", "journal", "output"
     std::uint64_t count = 0;  // since it was last said
 };
 

@@ -4,34 +4,50 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include <string>
-
 namespace hptrace {
 
 void Writer::line(std::string_view text) {
-    std::string buffer(text);
-    buffer += '\n';
-    std::string_view rest = buffer;
-    while (ok() && !rest.empty()) {
-        const auto written = ::write(fd_, rest.data(), rest.size());
-        if (written >= 0) {
-            rest.remove_prefix(static_cast<std::size_t>(written));
-        } else if (errno == EAGAIN) {  // somebody made it non-blocking: wait as if it were not
-            pollfd wait{.fd = fd_, .events = POLLOUT, .revents = 0};
-            static_cast<void>(::poll(&wait, 1, -1));
-        } else if (errno == EPIPE) {
-            closed_ = true;
-        } else if (errno != EINTR) {
-            error_ = Error{"cannot write the output", errno, {}};
-        }
+    if (ok()) {
+        std::string bytes(text);
+        bytes += '\n';
+        put(bytes);
     }
 }
 
 void Writer::check_reader() {
     pollfd state{.fd = fd_, .events = 0, .revents = 0};
     if (::poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0) {
-        closed_ = true;
+        int none = 0;
+        failure_.compare_exchange_strong(none, EPIPE);
     }
+}
+
+std::optional<Error> Writer::error() const {
+    if (ok() || closed()) {
+        return std::nullopt;
+    }
+    return Error{"cannot write the output", failure_, {}};
+}
+
+void Writer::put(std::string_view bytes) {
+    while (ok() && !bytes.empty()) {
+        bytes.remove_prefix(write_some(bytes));
+    }
+}
+
+std::size_t Writer::write_some(std::string_view bytes) {
+    const auto written = ::write(fd_, bytes.data(), bytes.size());
+    if (written >= 0) {
+        return static_cast<std::size_t>(written);
+    }
+    if (errno == EAGAIN) {  // somebody made it non-blocking: wait as if it were not
+        pollfd wait{.fd = fd_, .events = POLLOUT, .revents = 0};
+        static_cast<void>(::poll(&wait, 1, -1));
+    } else if (errno != EINTR) {
+        int none = 0;
+        failure_.compare_exchange_strong(none, errno);
+    }
+    return 0;
 }
 
 }  // namespace hptrace

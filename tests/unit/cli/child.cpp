@@ -46,6 +46,21 @@ TEST_CASE("a command has the signals of an ordinary process") {
     CHECK(outcome({"sh", "-c", "kill -PIPE $$; exit 1"}) == "was killed by signal 13");
 }
 
+TEST_CASE("a command has SIGCHLD as others have it, and what its user ignores stays ignored") {
+    REQUIRE(std::signal(SIGCHLD, SIG_IGN) != SIG_ERR);   // as some supervisors start their services
+    REQUIRE(std::signal(SIGHUP, SIG_IGN) != SIG_ERR);    // nohup
+    CHECK(outcome({"true"}) == "exited with status 0");  // and its end is noticed
+    const auto ignored = [](int number) {
+        return std::vector<std::string>{
+            "sh", "-c",
+            fmt::format("exit $((0x$(sed -n 's/^SigIgn:[[:space:]]*//p' /proc/self/status) >> {} & 1))", number - 1)};
+    };
+    CHECK(outcome(ignored(SIGCHLD)) == "exited with status 0");
+    CHECK(outcome(ignored(SIGHUP)) == "exited with status 1");
+    REQUIRE(std::signal(SIGHUP, SIG_DFL) != SIG_ERR);
+    CHECK(outcome(ignored(SIGHUP)) == "exited with status 0");
+}
+
 TEST_CASE("a command has the descriptors that hptrace was started with, and no others") {
     const Fd given(::open("/dev/null", O_RDONLY));  // NOLINT(android-cloexec-open): that is what is tested
     const auto inherited = open_descriptors();
