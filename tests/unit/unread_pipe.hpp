@@ -24,6 +24,11 @@ public:
     }
 
     [[nodiscard]] int writing() const { return writing_.get(); }
+    // It is full: whoever writes more waits.
+    [[nodiscard]] bool full() const {
+        pollfd state{.fd = writing_.get(), .events = POLLOUT, .revents = 0};
+        return ::poll(&state, 1, 0) == 0;
+    }
     void close_reader() { reading_.reset(); }
 
     // Waits for the next bytes.
