@@ -26,29 +26,30 @@ target_include_directories(netfilter_conntrack SYSTEM PUBLIC ${folder}/include)
 target_link_libraries(netfilter_conntrack PUBLIC PkgConfig::LIBMNL)
 add_library(PkgConfig::LIBNFCT ALIAS netfilter_conntrack)
 
-# prometheus-cpp's HTTP server, as prometheus-cpp itself would build it: no files, no CGI, no TLS.
-set(folder ${sources}/civetweb)
-static_library(civetweb ${folder}/src civetweb.c CivetServer.cpp)
-target_compile_definitions(civetweb PRIVATE CIVETWEB_API= USE_IPV6 NDEBUG NO_CGI NO_CACHING NO_FILES NO_SSL
-  SOCKET_TIMEOUT_QUANTUM=200)
-target_include_directories(civetweb SYSTEM PUBLIC ${folder}/include)
+# Debian's own wants GnuTLS, of which nothing is used. What its configure script would find out is the same on every
+# machine that this is for; no TLS, no passwords, no forms, no cookies, no messages.
+set(folder ${sources}/libmicrohttpd/src)
+set(config ${CMAKE_BINARY_DIR}/microhttpd)
+configure_file(${CMAKE_CURRENT_LIST_DIR}/microhttpd_config.h ${config}/MHD_config.h COPYONLY)
+static_library(microhttpd ${folder}/microhttpd connection.c daemon.c internal.c memorypool.c mhd_compat.c mhd_itc.c
+  mhd_mono_clock.c mhd_panic.c mhd_send.c mhd_sockets.c mhd_str.c mhd_threads.c reason_phrase.c response.c)
+target_compile_definitions(microhttpd PRIVATE BUILDING_MHD_LIB=1)
+target_compile_options(microhttpd PRIVATE -fno-strict-aliasing)
+target_include_directories(microhttpd SYSTEM PRIVATE ${config} PUBLIC ${folder}/include)
+add_library(PkgConfig::LIBMICROHTTPD ALIAS microhttpd)
 
-set(folder ${sources}/prometheus-cpp)
-static_library(prometheus_core ${folder}/core/src check_names.cc counter.cc detail/builder.cc detail/ckms_quantiles.cc
+# Metrics as text: nothing that would serve them.
+set(folder ${sources}/prometheus-cpp/core)
+static_library(prometheus_core ${folder}/src check_names.cc counter.cc detail/builder.cc detail/ckms_quantiles.cc
   detail/time_window_quantiles.cc detail/utils.cc family.cc gauge.cc histogram.cc registry.cc serializer.cc summary.cc
   text_serializer.cc)
-static_library(prometheus_pull ${folder}/pull/src basic_auth.cc endpoint.cc exposer.cc handler.cc metrics_collector.cc)
-foreach(part core pull)
-  set(exports ${CMAKE_BINARY_DIR}/prometheus-cpp)
-  generate_export_header(prometheus_${part} BASE_NAME prometheus-cpp-${part}
-    EXPORT_FILE_NAME ${exports}/prometheus/detail/${part}_export.h)
-  target_include_directories(prometheus_${part} SYSTEM PUBLIC ${folder}/${part}/include ${exports})
-  # PUBLIC: its headers ask for it too.
-  string(TOUPPER PROMETHEUS_CPP_${part}_STATIC_DEFINE define)
-  target_compile_definitions(prometheus_${part} PUBLIC ${define})
-endforeach()
-target_link_libraries(prometheus_pull PUBLIC prometheus_core PRIVATE civetweb)
-add_library(prometheus-cpp::pull ALIAS prometheus_pull)
+set(exports ${CMAKE_BINARY_DIR}/prometheus-cpp)
+generate_export_header(prometheus_core BASE_NAME prometheus-cpp-core
+  EXPORT_FILE_NAME ${exports}/prometheus/detail/core_export.h)
+target_include_directories(prometheus_core SYSTEM PUBLIC ${folder}/include ${exports})
+# PUBLIC: its headers ask for it too.
+target_compile_definitions(prometheus_core PUBLIC PROMETHEUS_CPP_CORE_STATIC_DEFINE)
+add_library(PkgConfig::PROMETHEUS ALIAS prometheus_core)
 
 # What Debian's static libraries need themselves.
 foreach(name elf z zstd)

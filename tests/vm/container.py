@@ -6,6 +6,7 @@ no capability it has is one too many. The program is the static one, alone in th
 import argparse
 import os
 import signal
+import socket
 import sys
 
 import yaml
@@ -50,6 +51,8 @@ class ContainerTest:
         arguments = [argument.replace("$(NODE_IP)", NODE_ADDRESS) for argument in self.container["args"]]
         program = self.start(arguments, self.capabilities)
         problems = [] if program.wait_tracing() else ["does not trace"]
+        if not problems and not hptrace.wait_until(self.is_alive):
+            problems.append("its liveness probe fails")
         client = self.incident.cluster.client
         answer, local = ask_once(client, "tcp", MYSQL.address[4], MYSQL.port) if not problems else ("", ("", 0))
         if not problems and answer != "mysql-b":
@@ -74,6 +77,14 @@ class ContainerTest:
         if summary.get("unread_sources"):
             problems.append(f"unread: {summary['unread_sources']}")
         self.check(["manifest", " ".join(self.capabilities)], problems, program)
+
+    def is_alive(self):
+        """As kubelet asks."""
+        probe = self.container["livenessProbe"]["httpGet"]
+        port = next(port["containerPort"] for port in self.container["ports"] if port["name"] == probe["port"])
+        with self.incident.cluster.node, socket.create_connection((NODE_ADDRESS, port), 20) as client:
+            client.sendall(f"GET {probe['path']} HTTP/1.1\r\nHost: node\r\n\r\n".encode())
+            return b" 200 " in client.recv(100).partition(b"\r\n")[0]
 
     def refused(self, capability):
         """Without it: says so, or says what it could not read."""

@@ -212,6 +212,8 @@ class ServiceTest:
         wait_for(lambda: counted.search(self.scrape(b"GET /metrics HTTP/1.0\r\n\r\n")), "the metrics")
         for request in (b"\0\xff" * 400, b"GET / HTTP/9.9\r\n\r\n", b"POST /metrics HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b""):
             self.scrape(request)
+        alive = self.scrape(b"GET /healthz HTTP/1.0\r\n\r\n")
+        problems += [] if " 200 " in alive.partition("\r\n")[0] else [f"/healthz: {alive}"]
         answer = self.scrape(b"GET /metrics HTTP/1.0\r\n\r\n").partition("\r\n\r\n")[2]
         for line in ('hptrace_conflict{owner="default/mysql-b-0",service="10.96.0.10:3306/tcp",winner="hostport"} 1',
                      'hptrace_lost_total{where="ring_buffer"} 0', "hptrace_unread_sources 0", "hptrace_tracing 1"):

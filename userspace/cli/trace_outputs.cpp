@@ -49,7 +49,7 @@ TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state, 
             make_journal_output(journal_, open_reported(), {.repeat = options.repeat, .netns = state.netns}));
     }
     if (metrics != nullptr) {
-        outputs_.push_back(make_metrics_output(metrics->registry(), HPTRACE_VERSION));
+        outputs_.push_back(make_metrics_output(metrics->registry(), HPTRACE_VERSION, metrics->heartbeat()));
     }
 }
 

@@ -3,12 +3,12 @@
 
 #include <fmt/format.h>
 #include <prometheus/counter.h>
-#include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
 
 #include <array>
-#include <exception>
+#include <chrono>
 #include <map>
 #include <set>
 #include <string>
@@ -17,6 +17,7 @@
 
 #include "judge/words.hpp"
 #include "output/escape.hpp"
+#include "output/http_server.hpp"
 
 namespace hptrace {
 
@@ -35,8 +36,10 @@ std::string service_label(const Service& service) {
 
 class MetricsOutput final : public Output {
 public:
-    MetricsOutput(std::shared_ptr<prometheus::Registry> registry, const std::string& version)
+    MetricsOutput(std::shared_ptr<prometheus::Registry> registry, const std::string& version,
+                  std::shared_ptr<Heartbeat> heartbeat)
         : registry_(std::move(registry)),
+          heartbeat_(std::move(heartbeat)),
           conflicts_(BuildGauge()
                          .Name("hptrace_conflict")
                          .Help("A Service and a hostPort that want the same destination; absent once it is over")
@@ -165,6 +168,9 @@ public:
     void turn(const Health& health) override {
         reads_.Increment(static_cast<double>(health.state_reads) - reads_.Value());
         age_.Set(static_cast<double>(health.state_age_ns) / 1e9);
+        if (heartbeat_) {
+            heartbeat_->beat();
+        }
     }
 
 private:
@@ -181,6 +187,7 @@ private:
     }
 
     std::shared_ptr<prometheus::Registry> registry_;
+    std::shared_ptr<Heartbeat> heartbeat_;
     prometheus::Family<prometheus::Gauge>& conflicts_;
     prometheus::Family<prometheus::Counter>& connections_;
     prometheus::Family<prometheus::Counter>& bad_;
@@ -196,28 +203,85 @@ private:
     std::size_t bad_series_ = 0;
 };
 
+// The registry as text, made anew at most ten times a second: whoever asks more often costs no more, and holds up
+// nobody who changes a metric meanwhile.
+class MetricsPage {
+public:
+    explicit MetricsPage(std::shared_ptr<prometheus::Registry> registry) : registry_(std::move(registry)) {}
+
+    HttpAnswer answer() {
+        if (const auto now = Clock::now(); text_.empty() || now >= made_ + longest_use) {
+            text_ = prometheus::TextSerializer().Serialize(registry_->Collect());
+            made_ = now;
+        }
+        return {.status = 200, .type = "text/plain; version=0.0.4; charset=utf-8", .body = text_};
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+    static constexpr std::chrono::milliseconds longest_use{100};
+
+    std::shared_ptr<prometheus::Registry> registry_;
+    std::string text_;
+    Clock::time_point made_;
+};
+
+HttpAnswer health_page(const Heartbeat& heartbeat) {
+    const auto age = heartbeat.age();
+    const bool well = age && *age <= longest_turn;
+    const auto seconds = age ? std::chrono::duration<double>(*age).count() : 0;
+    return {.status = well ? 200U : 503U,
+            .type = "text/plain; charset=utf-8",
+            .body = !age   ? "the trace has not begun yet\n"
+                    : well ? fmt::format("ok: the trace looked around {:.1f} s ago\n", seconds)
+                           : fmt::format("the trace is stuck: it has not looked around for {:.0f} s\n", seconds)};
+}
+
 }  // namespace
 
-MetricsServer::MetricsServer() : registry_(std::make_shared<prometheus::Registry>()) {}
+void Heartbeat::beat(std::chrono::steady_clock::time_point now) {
+    last_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+}
+
+std::optional<std::chrono::steady_clock::duration> Heartbeat::age(std::chrono::steady_clock::time_point now) const {
+    const auto last = last_.load(std::memory_order_relaxed);
+    return last == 0 ? std::nullopt : std::optional(now.time_since_epoch() - std::chrono::steady_clock::duration(last));
+}
+
+MetricsServer::MetricsServer()
+    : registry_(std::make_shared<prometheus::Registry>()), heartbeat_(std::make_shared<Heartbeat>()) {}
 MetricsServer::MetricsServer(MetricsServer&&) noexcept = default;
 MetricsServer& MetricsServer::operator=(MetricsServer&&) noexcept = default;
 MetricsServer::~MetricsServer() = default;
 
 Result<MetricsServer> MetricsServer::start(const std::string& address) {
-    MetricsServer server;
-    try {
-        server.exposer_ = std::make_unique<prometheus::Exposer>(address);
-    } catch (const std::exception&) {  // of civetweb, which does not tell why
-        return failure(fmt::format("cannot serve metrics on {}", address),
-                       "is the address this machine's, and the port free?");
+    const auto where = parse_endpoint(address);
+    if (!where) {
+        return failure(fmt::format("cannot serve metrics on {}", address), "it takes ADDRESS:PORT, as 127.0.0.1:9755");
     }
-    server.exposer_->RegisterCollectable(server.registry_);
+    MetricsServer server;
+    const auto page = std::make_shared<MetricsPage>(server.registry_);
+    auto http = HttpServer::start(
+        *where,
+        {{.path = "/metrics", .make = [page] { return page->answer(); }},
+         {.path = "/healthz", .make = [heartbeat = server.heartbeat_] { return health_page(*heartbeat); }}},
+        HttpServer::Limits());
+    if (!http) {
+        auto error = std::move(http.error());
+        error.what = "cannot serve metrics: " + error.what;
+        return std::unexpected(std::move(error));
+    }
+    server.http_ = std::make_unique<HttpServer>(*std::move(http));
     return server;
 }
 
-std::unique_ptr<Output> make_metrics_output(std::shared_ptr<prometheus::Registry> registry,
-                                            const std::string& version) {
-    return std::make_unique<MetricsOutput>(std::move(registry), version);
+std::uint16_t MetricsServer::port() const {
+    return http_->port();
+}
+
+std::unique_ptr<Output> make_metrics_output(std::shared_ptr<prometheus::Registry> registry, const std::string& version,
+                                            std::shared_ptr<Heartbeat> heartbeat) {
+    return std::make_unique<MetricsOutput>(std::move(registry), version, std::move(heartbeat));
 }
 
 }  // namespace hptrace

@@ -5,9 +5,12 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
-#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <chrono>
+#include <list>
 
+#include "await.hpp"
+#include "output/http_client.hpp"
 #include "output/samples.hpp"
 
 using namespace hptrace;
@@ -115,10 +118,48 @@ TEST_CASE("probes are shown as they are now") {
     CHECK(scraped.count("hptrace_probe_info") == 2);
 }
 
-TEST_CASE("an address that cannot be listened on is an error") {
-    const auto first = MetricsServer::start("127.0.0.1:39755");
+TEST_CASE("an address that cannot be listened on is an error with the reason") {
+    const auto first = MetricsServer::start("127.0.0.1:0");
     REQUIRE(first);
-    const auto second = MetricsServer::start("127.0.0.1:39755");
+    const auto address = "127.0.0.1:" + std::to_string(first->port());
+    const auto second = MetricsServer::start(address);
     REQUIRE_FALSE(second);
-    CHECK(second.error().what.find("127.0.0.1:39755") != std::string::npos);
+    CHECK(describe(second.error())
+              .starts_with("cannot serve metrics: cannot listen on " + address + ": Address already in use"));
+}
+
+TEST_CASE("metrics are served as they are") {
+    const auto server = MetricsServer::start("127.0.0.1:0");
+    REQUIRE(server);
+    const auto output = make_metrics_output(server->registry(), "1.2.3");
+    const auto scraped = [&] { return http_get(server->port(), "/metrics"); };
+    CHECK(scraped().find("Content-Type: text/plain; version=0.0.4") != std::string::npos);
+    CHECK(scraped().find("\nhptrace_tracing 0\n") != std::string::npos);
+    output->tracing("fexit");
+    CHECK(eventually([&] { return scraped().find("\nhptrace_tracing 1\n") != std::string::npos; }));
+}
+
+TEST_CASE("it is alive while the trace turns, however many ask for something else") {
+    const auto server = MetricsServer::start("127.0.0.1:0");
+    REQUIRE(server);
+    const auto output = make_metrics_output(server->registry(), "1.2.3", server->heartbeat());
+    std::list<HttpClient> attackers;
+    for (int i = 0; i < 200; ++i) {
+        CHECK(attackers.emplace_back(server->port())
+                  .send(i % 2 == 0 ? "GET /metr" : "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"));
+    }
+    const auto asked = [&] { return http_get(server->port(), "/healthz"); };
+    const auto early = asked();
+    CHECK(early.starts_with("HTTP/1.1 503 "));
+    CHECK(early.ends_with("\r\n\r\nthe trace has not begun yet\n"));
+    output->turn({});
+    const auto alive = asked();
+    CHECK(alive.starts_with("HTTP/1.1 200 "));
+    CHECK(alive.find("\r\n\r\nok: ") != std::string::npos);
+    server->heartbeat()->beat(std::chrono::steady_clock::now() - longest_turn - std::chrono::seconds(1));
+    const auto stuck = asked();
+    CHECK(stuck.starts_with("HTTP/1.1 503 "));
+    CHECK(stuck.find("\r\n\r\nthe trace is stuck: ") != std::string::npos);
+    output->turn({});
+    CHECK(asked().starts_with("HTTP/1.1 200 "));
 }
