@@ -27,6 +27,10 @@ Endpoint any_address(std::uint16_t port) {
 
 template <class Name>
 void NameTable<Name>::add(const Endpoint& end, Protocol protocol, const Name& name) {
+    if (entries_.size() == most_names) {
+        ++left_out_;
+        return;
+    }
     const auto hash = hash_of(name);
     for (auto [at, last] = known_.equal_range(hash); at != last; ++at) {
         if (names_[at->second] == name) {
@@ -88,6 +92,10 @@ const ServiceName* ServiceNames::find(const Service& service) const {
 }
 
 void NodePods::add(Entry pod) {
+    if (pods_.size() == most_node_pods) {
+        ++left_out_;
+        return;
+    }
     pods_.push_back(std::move(pod));
 }
 

@@ -31,6 +31,8 @@ using Text = std::unique_ptr<char, Release<curl_free>>;
 using List = std::unique_ptr<curl_slist, Release<curl_slist_free_all>>;
 
 constexpr std::size_t longest_message = 300;
+// Of an answer that is no list: what it says is in its first bytes.
+constexpr std::size_t largest_refusal = 65'536;
 
 // Where requests go, taken from the configuration once.
 struct Target {
@@ -78,18 +80,31 @@ Result<Target> target_of(const KubeConfig& config) {
 }
 
 struct Body {
+    CURL* easy = nullptr;
     std::string text;
     std::size_t limit = 0;
     bool too_large = false;
+    bool no_memory = false;
 };
 
+// For libcurl, through which no exception may pass. Any other result than `count` ends the transfer.
 std::size_t store(char* data, std::size_t /*one*/, std::size_t count, void* to) {
     auto& body = *static_cast<Body*>(to);
+    long status = 0;
+    curl_easy_getinfo(body.easy, CURLINFO_RESPONSE_CODE, &status);
+    if (status != 200 && count > largest_refusal - std::min(largest_refusal, body.text.size())) {
+        return count;  // no more of it
+    }
     if (count > body.limit - body.text.size()) {
         body.too_large = true;
-        return 0;  // ends the transfer
+        return 0;
     }
-    body.text.append(data, count);
+    try {
+        body.text.append(data, count);
+    } catch (const std::exception&) {
+        body.no_memory = true;
+        return 0;
+    }
     return count;
 }
 
@@ -122,8 +137,8 @@ private:
 
 // What the API says of a refusal: the message of a v1 Status names user, verb and resource.
 std::string message_of(const std::string& body) {
-    const auto json = parse_json(body);
-    auto text = json ? text_of(*json, "message").value_or("") : std::string();
+    const auto json = nlohmann::json::parse(body, nullptr, false);  // without exceptions
+    auto text = text_of(json, "message").value_or("");
     if (text.size() > longest_message) {
         text.resize(longest_message);
         text += "...";
@@ -158,7 +173,7 @@ public:
             return std::unexpected(KubeFailure{.status = 0, .why = describe(credentials.error()), .too_large = false});
         }
         const Easy easy(curl_easy_init());
-        Body body{.text = {}, .limit = limits_.body};
+        Body body{.easy = easy.get(), .text = {}, .limit = limits_.body};
         std::array<char, CURL_ERROR_SIZE> words{};
         List headers;
         const List redirect(target_.redirect.empty() ? nullptr : curl_slist_append(nullptr, target_.redirect.c_str()));
@@ -277,6 +292,9 @@ private:
         };
         if (body.too_large) {
             return at(fmt::format("the answer has more than {} bytes", body.limit));
+        }
+        if (body.no_memory) {
+            return at("no memory for the answer");
         }
         long error = 0;
         curl_off_t connected = 0;

@@ -27,7 +27,8 @@ public:
     struct Limits {
         std::chrono::milliseconds connect{5000};  // with the TLS handshake
         std::chrono::milliseconds total{30000};
-        std::size_t body = 64U << 20U;  // bytes of an answer, unpacked
+        std::chrono::milliseconds listing{300000};  // all requests for one look at the cluster
+        std::size_t body = 32U << 20U;              // bytes of an answer, unpacked
     };
 
     // Error: the server's address is not one, or libcurl lacks something.

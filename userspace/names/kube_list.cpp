@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <expected>
 #include <memory>
 #include <string_view>
@@ -17,7 +18,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int most_restarts = 3;
-constexpr std::size_t most_pages = 10'000;
 
 std::string percent_encoded(std::string_view text) {
     std::string encoded;
@@ -52,14 +52,16 @@ struct Listed {
 template <class Part>
 using ListResult = std::expected<Listed<Part>, KubeFailure>;
 
+using Clock = std::chrono::steady_clock;
+
 // All pages, from the first one. Failure 410: the pages are no longer of one moment.
 template <class Part>
-ListResult<Part> list_once(KubeClient& client, const Resource<Part>& resource, bool cached,
+ListResult<Part> list_once(KubeClient& client, const Resource<Part>& resource, bool cached, Clock::time_point end,
                            const std::stop_token& stop) {
     const std::string_view first = cached ? "resourceVersion=0" : "continue=";
     Listed<Part> listed;
     std::string next;
-    for (std::size_t page = 0; page < most_pages; ++page) {
+    while (Clock::now() < end) {
         // The token excludes resourceVersion: it stands for the one of the first page.
         const auto path = fmt::format("{}?{}limit=500&{}{}", resource.path, resource.query,
                                       next.empty() ? first : "continue=", percent_encoded(next));
@@ -67,7 +69,8 @@ ListResult<Part> list_once(KubeClient& client, const Resource<Part>& resource, b
         if (!body) {
             return std::unexpected(body.error());
         }
-        const auto parsed = parse_kube_page(*body, [&](const json& item) { return resource.take(item, listed.part); });
+        const auto parsed =
+            parse_kube_page(*body, [&](const json& item) { return resource.take(item, listed.part); }, stop);
         if (!parsed) {
             return std::unexpected(KubeFailure{
                 .status = 200, .why = fmt::format("{}: {}", resource.path, parsed.error().what), .too_large = false});
@@ -79,16 +82,17 @@ ListResult<Part> list_once(KubeClient& client, const Resource<Part>& resource, b
         }
         next = parsed->next;
     }
-    return std::unexpected(
-        KubeFailure{.status = 200, .why = fmt::format("{}: the list does not end", resource.path), .too_large = false});
+    return std::unexpected(KubeFailure{
+        .status = 200, .why = fmt::format("{}: the list does not end in time", resource.path), .too_large = false});
 }
 
 template <class Part>
-ListResult<Part> list(KubeClient& client, const Resource<Part>& resource, const std::stop_token& stop) {
+ListResult<Part> list(KubeClient& client, const Resource<Part>& resource, Clock::time_point end,
+                      const std::stop_token& stop) {
     // Most API servers give all of their cache at once, whatever the limit. If that is too much, pages from etcd.
     bool cached = true;
     for (int restarts = 0;; ++restarts) {
-        auto listed = list_once(client, resource, cached, stop);
+        auto listed = list_once(client, resource, cached, end, stop);
         if (!listed && listed.error().too_large && cached) {
             cached = false;
             continue;
@@ -105,8 +109,8 @@ bool is_refused(const KubeFailure& failed) {
 
 class Lister {
 public:
-    Lister(KubeClient client, std::string node, std::string hint)
-        : client_(std::move(client)), node_(std::move(node)), hint_(std::move(hint)) {}
+    Lister(KubeClient client, std::string node, std::string hint, std::chrono::milliseconds longest)
+        : client_(std::move(client)), node_(std::move(node)), hint_(std::move(hint)), longest_(longest) {}
 
     KubeListing list_all(const std::stop_token& stop) {
         KubeListing listing;
@@ -122,12 +126,14 @@ public:
             .path = "/api/v1/pods",
             .query = fmt::format("fieldSelector={}&", percent_encoded("spec.nodeName=" + node_)),
             .take = take_pod};
+        const auto end = Clock::now() + longest_;
         bool any = false;
         const auto add = [&](const auto& resource, auto& to) {
-            auto listed = list(client_, resource, stop);
+            auto listed = list(client_, resource, end, stop);
             if (listed) {
                 to = std::move(listed->part);
                 names->skipped += listed->skipped;
+                names->left_out += to.left_out();
                 any = true;
                 return true;
             }
@@ -145,6 +151,11 @@ public:
         if (names->skipped > 0) {
             listing.failures.push_back(fmt::format("{} objects were not understood", names->skipped));
         }
+        if (names->left_out > 0) {
+            listing.failures.push_back(
+                fmt::format("{} more than hptrace keeps ({} of one object, {} in all) are left out", names->left_out,
+                            most_names_per_object, most_names));
+        }
         if (any && listing.failures.empty() && names->pods.size() == 0 && nodes.others && !nodes.here) {
             listing.failures.push_back(
                 fmt::format("it knows no pods of node '{}': the variable NODE_NAME tells another name", node_));
@@ -159,6 +170,7 @@ private:
     KubeClient client_;
     std::string node_;
     std::string hint_;  // where there is no answer
+    std::chrono::milliseconds longest_;
 };
 
 }  // namespace
@@ -171,7 +183,7 @@ Result<KubeLister> make_kube_lister(const KubeConfig& config, const std::string&
     const auto hint = config.in_cluster
                           ? fmt::format("; its own Service address {} may be the one a hostPort takes", config.server)
                           : std::string();
-    const auto lister = std::make_shared<Lister>(*std::move(client), node, hint);
+    const auto lister = std::make_shared<Lister>(*std::move(client), node, hint, limits.listing);
     return [lister](const std::stop_token& stop) { return lister->list_all(stop); };
 }
 

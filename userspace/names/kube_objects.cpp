@@ -4,13 +4,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "names/kube_page_reader.hpp"
 #include "state/json_read.hpp"
 
 namespace hptrace {
@@ -19,9 +19,10 @@ namespace {
 
 using nlohmann::json;
 
-// Large, and of no use here.
-constexpr std::array<std::string_view, 7> never_needed{"managedFields", "annotations", "env",     "volumes",
-                                                       "volumeMounts",  "conditions",  "affinity"};
+// What Kubernetes allows for the name of anything (RFC 1123 subdomain). A longer one is none.
+constexpr std::size_t longest_name = 253;
+// An endpoint may have 100, a Service's external addresses are not limited.
+constexpr std::size_t most_addresses = 1'000;
 
 // The list under this key: empty if it is missing or null; null if it is something else.
 const json::array_t* list_at(const json& object, std::string_view key) {
@@ -51,55 +52,92 @@ std::optional<Protocol> protocol_of(const json& port) {
     return parse_protocol(text_of(port, "protocol").value_or("TCP"));
 }
 
-// namespace and name of the object itself; nothing: it has none.
+// The name under this key; nothing: there is none, or it is not one.
+std::optional<std::string> name_of(const json& object, std::string_view key) {
+    auto name = text_of(object, key);
+    return name && !name->empty() && name->size() <= longest_name ? std::move(name) : std::nullopt;
+}
+
+// namespace and name of what this describes or refers to.
+std::optional<Pod> pod_of(const json& object) {
+    auto ns = name_of(object, "namespace");
+    auto name = name_of(object, "name");
+    return ns && name ? std::optional(Pod{*std::move(ns), *std::move(name)}) : std::nullopt;
+}
+
+// Of the object itself; nothing: it has none.
 std::optional<Pod> identity(const json& object) {
     const auto* const metadata = member(object, "metadata");
     if (metadata == nullptr) {
         return std::nullopt;
     }
-    auto ns = text_of(*metadata, "namespace");
-    auto name = text_of(*metadata, "name");
-    if (!ns || !name || ns->empty() || name->empty()) {
-        return std::nullopt;
-    }
-    return Pod{*std::move(ns), *std::move(name)};
+    return pod_of(*metadata);
 }
 
-void add_address(const std::optional<std::string>& text, std::vector<Address>& to) {
-    const auto address = text ? parse_address(*text) : std::nullopt;
-    if (address && std::ranges::find(to, *address) == to.end()) {
-        to.push_back(*address);
-    }
-}
-
-// Texts that are addresses; "None" of headless Services is not.
-void add_addresses(const json& object, std::string_view key, std::vector<Address>& to) {
-    for (const auto& text : list_or_empty(object, key)) {
-        if (text.is_string()) {
-            add_address(text.get<std::string>(), to);
+// Different addresses of one object, a limited number of them: each new one is compared with all others.
+class Addresses {
+public:
+    void add(const std::optional<std::string>& text) {
+        if (all_.size() == most_addresses) {
+            left_out_ += text ? 1U : 0U;
+            return;
+        }
+        const auto address = text ? parse_address(*text) : std::nullopt;
+        if (address && std::ranges::find(all_, *address) == all_.end()) {
+            all_.push_back(*address);
         }
     }
-}
-
-// [{"ip": ...}]
-void add_ips(const json& object, std::string_view key, std::vector<Address>& to) {
-    for (const auto& entry : list_or_empty(object, key)) {
-        add_address(text_of(entry, "ip"), to);
+    // Texts that are addresses; "None" of headless Services is not, nor are the names of an EndpointSlice of type FQDN.
+    void add_texts(const json& object, std::string_view key) {
+        for (const auto& text : list_or_empty(object, key)) {
+            add(text.is_string() ? std::optional(text.get<std::string>()) : std::nullopt);
+        }
     }
-}
+    // [{"ip": ...}]
+    void add_ips(const json& object, std::string_view key) {
+        for (const auto& entry : list_or_empty(object, key)) {
+            add(text_of(entry, "ip"));
+        }
+    }
 
-std::vector<Address> addresses_of_service(const json& service, const json& spec) {
-    std::vector<Address> addresses;
-    add_addresses(spec, "clusterIPs", addresses);
-    add_address(text_of(spec, "clusterIP"), addresses);
-    add_addresses(spec, "externalIPs", addresses);
+    [[nodiscard]] const std::vector<Address>& all() const { return all_; }
+    [[nodiscard]] std::size_t left_out() const { return left_out_; }
+
+private:
+    std::vector<Address> all_;
+    std::size_t left_out_ = 0;
+};
+
+Addresses addresses_of_service(const json& service, const json& spec) {
+    Addresses addresses;
+    addresses.add_texts(spec, "clusterIPs");
+    addresses.add(text_of(spec, "clusterIP"));
+    addresses.add_texts(spec, "externalIPs");
     const auto* const status = member(service, "status");
     if (const auto* const balancer = status == nullptr ? nullptr : member(*status, "loadBalancer");
         balancer != nullptr) {
-        add_ips(*balancer, "ingress", addresses);
+        addresses.add_ips(*balancer, "ingress");
     }
     return addresses;
 }
+
+// Of one object there are names for so many pairs of address and port, and no more.
+class ObjectNames {
+public:
+    template <class Table, class Name>
+    void add(Table& names, const Addresses& addresses, std::uint16_t port, Protocol protocol, const Name& name) {
+        const auto& all = addresses.all();
+        const auto fit = std::min(all.size(), left_);
+        for (std::size_t i = 0; i < fit; ++i) {
+            names.add({all[i], port}, protocol, name);
+        }
+        left_ -= fit;
+        names.leave_out(all.size() - fit + addresses.left_out());
+    }
+
+private:
+    std::size_t left_ = most_names_per_object;
+};
 
 // Of the containers, and of init containers that keep running beside them.
 std::vector<NodePods::HostPort> host_ports_of(const json& spec) {
@@ -109,7 +147,7 @@ std::vector<NodePods::HostPort> host_ports_of(const json& spec) {
             for (const auto& port : list_or_empty(container, "ports")) {
                 const auto host_port = port_at(port, "hostPort");
                 const auto protocol = protocol_of(port);
-                if (host_port && protocol) {
+                if (host_port && protocol && found.size() < most_names_per_object) {
                     found.push_back({*host_port, *protocol});
                 }
             }
@@ -123,55 +161,42 @@ bool is_true(const json& object, std::string_view key) {
     return value != nullptr && value->is_boolean() && value->get<bool>();
 }
 
-// The items as they are read, none of them kept.
-class ItemReader {
-public:
-    explicit ItemReader(const std::function<bool(const json&)>& take) : take_(take) {}
-
-    // For json::parse(): false throws away what it is called with.
-    bool operator()(int depth, json::parse_event_t event, const json& value) {
-        if (event == json::parse_event_t::key) {
-            if (depth == 1) {
-                in_items_ = value == "items";
-                has_items_ = has_items_ || in_items_;
-            }
-            return std::ranges::find(never_needed, value.get_ref<const std::string&>()) == never_needed.end();
-        }
-        if (!in_items_ || depth != 2 ||
-            (event != json::parse_event_t::object_end && event != json::parse_event_t::value)) {
-            return true;
-        }
-        ++page.items;
-        page.skipped += take_(value) ? 0U : 1U;
-        return false;
-    }
-
-    [[nodiscard]] bool has_items() const { return has_items_; }
-    KubePage page;
-
-private:
-    const std::function<bool(const json&)>& take_;
-    bool in_items_ = false;
-    bool has_items_ = false;
-};
-
 }  // namespace
 
-Result<KubePage> parse_kube_page(std::string_view text, const std::function<bool(const json&)>& take) {
-    ItemReader reader(take);
-    const auto root = json::parse(
-        text, [&reader](int depth, json::parse_event_t event, json& value) { return reader(depth, event, value); },
-        false);
-    if (root.is_discarded()) {
+Result<KubePage> parse_kube_page(std::string_view text, const std::function<bool(const json&)>& take,
+                                 const std::stop_token& stop, const KubePageLimits& limits) {
+    KubePage page;
+    KubePageText watched(text, limits, stop);
+    KubePageReader reader(limits, [&](const json& item) {
+        ++page.items;
+        page.skipped += take(item) ? 0U : 1U;
+    });
+    const bool parsed = json::sax_parse(KubePageText::Iterator(watched), KubePageText::Iterator(), &reader);
+    if (watched.is_stopped()) {
+        return failure("stopped");
+    }
+    if (watched.has_long_token()) {
+        return failure(fmt::format("the answer has a text of more than {} bytes", limits.token));
+    }
+    if (reader.is_too_deep()) {
+        return failure(fmt::format("the answer is nested more than {} levels deep", limits.depth));
+    }
+    if (!parsed) {
         return failure("the answer is not JSON, or cut off");
     }
-    if (!text_of(root, "kind").value_or("").ends_with("List") || !reader.has_items()) {
+    if (!text_of(reader.root(), "kind").value_or("").ends_with("List") || !reader.has_items()) {
         return failure("the answer is not a list");
     }
-    if (const auto* const metadata = member(root, "metadata"); metadata != nullptr) {
-        reader.page.next = text_of(*metadata, "continue").value_or("");
+    page.items += reader.too_large();
+    page.skipped += reader.too_large();
+    const auto* const metadata = member(reader.root(), "metadata");
+    if (const auto* const next = metadata == nullptr ? nullptr : member(*metadata, "continue"); next != nullptr) {
+        if (!next->is_string()) {  // as when it was too long: the rest of the list would be missing
+            return failure("the answer does not say where the list goes on");
+        }
+        page.next = next->get<std::string>();
     }
-    return reader.page;
+    return page;
 }
 
 bool take_service(const json& service, ServiceNames& names) {
@@ -181,6 +206,7 @@ bool take_service(const json& service, ServiceNames& names) {
         return false;
     }
     const auto addresses = addresses_of_service(service, *spec);
+    ObjectNames of_service;
     bool understood = list_at(*spec, "ports") != nullptr;
     for (const auto& port : list_or_empty(*spec, "ports")) {
         const auto number = port_at(port, "port");
@@ -189,10 +215,8 @@ bool take_service(const json& service, ServiceNames& names) {
             understood = false;
             continue;
         }
-        const ServiceName name{who->ns, who->name, text_of(port, "name").value_or("")};
-        for (const auto& address : addresses) {
-            names.add({address, *number}, *protocol, name);
-        }
+        const ServiceName name{who->ns, who->name, name_of(port, "name").value_or("")};
+        of_service.add(names, addresses, *number, *protocol, name);
         if (const auto node_port = port_at(port, "nodePort")) {
             names.add_node_port(*node_port, *protocol, name);
         }
@@ -210,28 +234,31 @@ bool take_endpoint_slice(const json& slice, NameTable<Pod>& names,
     if (!identity(slice) || ports == nullptr || endpoints == nullptr) {
         return false;
     }
+    std::vector<NodePods::HostPort> numbers;
+    for (const auto& port : *ports) {
+        const auto number = port_at(port, "port");
+        const auto protocol = protocol_of(port);
+        if (number && protocol) {
+            numbers.push_back({*number, *protocol});
+        }
+    }
+    ObjectNames of_slice;
     for (const auto& endpoint : *endpoints) {
-        if (const auto node = text_of(endpoint, "nodeName")) {
+        if (const auto node = name_of(endpoint, "nodeName")) {
             on_node(*node);
         }
         const auto* const target = member(endpoint, "targetRef");
         if (target == nullptr || text_of(*target, "kind") != "Pod") {
             continue;
         }
-        auto ns = text_of(*target, "namespace");
-        auto name = text_of(*target, "name");
-        if (!ns || !name) {
+        const auto pod = pod_of(*target);
+        if (!pod) {
             continue;
         }
-        const Pod pod{*std::move(ns), *std::move(name)};
-        std::vector<Address> addresses;
-        add_addresses(endpoint, "addresses", addresses);  // of type FQDN: none
-        for (const auto& port : *ports) {
-            const auto number = port_at(port, "port");
-            const auto protocol = protocol_of(port);
-            for (const auto& address : number&& protocol ? addresses : std::vector<Address>()) {
-                names.add({address, *number}, *protocol, pod);
-            }
+        Addresses addresses;
+        addresses.add_texts(endpoint, "addresses");
+        for (const auto& [port, protocol] : numbers) {
+            of_slice.add(names, addresses, port, protocol, *pod);
         }
     }
     return true;
@@ -248,14 +275,17 @@ bool take_pod(const json& pod, NodePods& pods) {
     if (is_true(*spec, "hostNetwork") || phase == "Succeeded" || phase == "Failed") {
         return true;
     }
+    Addresses addresses;
+    addresses.add_ips(*status, "podIPs");
+    addresses.add(text_of(*status, "podIP"));
+    pods.leave_out(addresses.left_out());
+    const auto& metadata = *member(pod, "metadata");
     NodePods::Entry entry;
     entry.pod = *std::move(who);
-    add_ips(*status, "podIPs", entry.ips);
-    add_address(text_of(*status, "podIP"), entry.ips);
+    entry.ips = addresses.all();
     entry.host_ports = host_ports_of(*spec);
-    const auto& metadata = *member(pod, "metadata");
     entry.terminating = text_of(metadata, "deletionTimestamp").has_value();
-    entry.created = text_of(metadata, "creationTimestamp").value_or("");
+    entry.created = name_of(metadata, "creationTimestamp").value_or("");
     if (!entry.ips.empty()) {  // else it has not started yet
         pods.add(std::move(entry));
     }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <stop_token>
 #include <string>
 #include <string_view>
 
@@ -19,9 +20,23 @@ struct KubePage {
     std::size_t skipped = 0;  // items that were not understood
 };
 
-// One page of a list (a v1 List of any kind). `take` gets each item, without what hptrace never needs; false: it was
-// not understood. Error: not such a list, or cut off; what `take` got before is then of no use.
-Result<KubePage> parse_kube_page(std::string_view json, const std::function<bool(const nlohmann::json&)>& take);
+// Far more than the API has: an object may have 1.5 MiB in etcd, an EndpointSlice 1,000 endpoints.
+struct KubePageLimits {
+    std::size_t depth = 64;              // of lists and objects in each other: else it is no answer of the API
+    std::size_t token = 2U << 20U;       // bytes of a text or a number: likewise
+    std::size_t item = 8U << 20U;        // bytes of memory for what is kept of an item: else it is skipped
+    std::size_t text = 4'096;            // bytes of a text that is kept: a longer one becomes null
+    std::size_t stop_interval = 65'536;  // bytes between two looks at the stop token
+};
+
+// One page of a list (a v1 List of any kind). `take` gets each item, with the keys that hptrace reads and no others;
+// false: it was not understood. The answer is not trusted: what is nested, or long, beyond what the API has is an
+// error, an item that takes too much memory is skipped (KubePageLimits). Error: also what is not such a list, or cut
+// off, and when it was to stop; what `take` got before is then of no use.
+Result<KubePage> parse_kube_page(std::string_view json, const std::function<bool(const nlohmann::json&)>& take,
+                                 const std::stop_token& stop = {}, const KubePageLimits& limits = {});
+
+// For each: beyond most_names_per_object, names of one object are left out, and counted.
 
 // core/v1 Service: its ClusterIPs, external and load balancer addresses, NodePorts. A headless one has none of them.
 bool take_service(const nlohmann::json& service, ServiceNames& names);

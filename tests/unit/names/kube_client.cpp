@@ -138,9 +138,10 @@ TEST_CASE("nobody there, no answer, too long an answer: one line each") {
     }
 }
 
-TEST_CASE("a request that hangs ends when it is to stop") {
+TEST_CASE("a request that hangs, or never ends, ends when it is to stop") {
     const KubeServer server;
-    server.behave(R"({"hang": true})");
+    const auto* const behaviour = GENERATE(R"({"hang": true})", R"({"endless": "{\"items\": ["})");
+    server.behave(behaviour);
     auto client = KubeClient::make(server.config(), {.connect = 600s, .total = 600s});
     REQUIRE(client);
     bool answered = true;
@@ -214,6 +215,55 @@ TEST_CASE("what the API refuses is missing, the rest is there") {
     CHECK(listing.names->services.size() == 1);
     CHECK(listing.failures == std::vector<std::string>{"/api/v1/pods answers 403: the right to list them is missing",
                                                        "1 objects were not understood"});
+}
+
+TEST_CASE("more names than are kept are left out, and that is said") {
+    const KubeServer server;
+    std::string ports;
+    for (int port = 1; port <= 20; ++port) {
+        ports += (port == 1 ? "" : ",") + (R"({"port": )" + std::to_string(port) + "}");
+    }
+    std::string addresses;
+    for (int i = 0; i < 600; ++i) {
+        addresses +=
+            (i == 0 ? "\"" : ",\"") + ("198.18." + std::to_string(i / 200) + "." + std::to_string(i % 200)) + "\"";
+    }
+    server.write("services.json", "[" + service(1) + R"(, {"metadata": {"namespace": "default", "name": "large"},
+        "spec": {"ports": [)" + ports +
+                                      R"(], "externalIPs": [)" + addresses + "]}}]");
+    const auto listing = list(server.config());
+    REQUIRE(listing.names);
+    CHECK(find(*listing.names, 1) != nullptr);
+    CHECK(listing.names->services.size() == 1 + most_names_per_object);
+    CHECK(listing.failures ==
+          std::vector<std::string>{"2000 more than hptrace keeps (10000 of one object, 500000 in all) are left out"});
+}
+
+TEST_CASE("a list that never ends is given up") {
+    const KubeServer server;
+    server.write("services.json", "[" + service(1) + "," + service(2) + "]");
+    server.behave(R"({"page": 1})");
+    auto limits = generous;
+    limits.listing = 0s;
+    const auto lister = make_kube_lister(server.config(), "node-2", limits);
+    REQUIRE(lister);
+    CHECK((*lister)({}).failures == std::vector<std::string>{"/api/v1/services: the list does not end in time"});
+}
+
+TEST_CASE("an answer that is no list of the API costs no more than its bytes") {
+    const KubeServer server;
+    const auto [behaviour, why] = GENERATE(table<std::string, std::string>({
+        {R"({"raw": ["[", 1000000], "only": "/api/v1/services"})",
+         "/api/v1/services: the answer is nested more than 64 levels deep"},
+        {R"({"raw": ["x", 3000000], "only": "/api/v1/services"})",
+         "/api/v1/services: the answer is not JSON, or cut off"},
+        {R"({"raw": ["[", 1000000], "status": 403, "only": "/api/v1/services"})",
+         "/api/v1/services answers 403: the right to list them is missing"},
+    }));
+    server.behave(behaviour);
+    const auto failures = list(server.config()).failures;
+    REQUIRE_FALSE(failures.empty());
+    CHECK(failures.front() == why);
 }
 
 TEST_CASE("half a list is none") {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "names/kube_objects.hpp"
 
+#include <fmt/format.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
+#include <cstring>
 
 #include "judge/node.hpp"
 
@@ -219,4 +222,198 @@ TEST_CASE("what is not a list, or not all of it, is an error") {
                                       R"({"kind": "PodList", "items": [{}]}})", R"({"items": []})", "<html>");
     CAPTURE(text);
     CHECK_FALSE(parse_kube_page(text, [](const json&) { return true; }));
+}
+
+TEST_CASE("what is taken from an object does not depend on how it came") {
+    // Keys that a page does not keep would be missing here.
+    const std::string slice = R"({"metadata": {"namespace": "shop", "name": "web-x7k2p"},
+        "ports": [{"protocol": "UDP", "port": 8080}], "endpoints": [{"addresses": ["10.224.1.2"], "nodeName": "node-1",
+        "targetRef": {"kind": "Pod", "namespace": "shop", "name": "web-1"}}]})";
+    const std::string app =
+        pod("app", R"("hostNetwork": false, "containers": [{"ports": [{"hostPort": 1, "protocol": "UDP"}]}],
+                      "initContainers": [{"ports": [{"hostPort": 2}]}])",
+            R"("phase": "Running", "podIP": "10.224.0.2", "podIPs": [{"ip": "fd00:10:224::2"}])",
+            R"(, "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z")");
+    const std::string proxy = pod("proxy", R"("hostNetwork": true)", R"("podIP": "10.224.0.9")");
+    for (const auto& text : {std::string(balancer), slice, app, proxy}) {
+        CAPTURE(text);
+        std::optional<json> taken;
+        REQUIRE(parse_kube_page(R"({"kind": "List", "items": [)" + text + "]}", [&](const json& item) {
+            taken = item;
+            return true;
+        }));
+        REQUIRE(taken);
+        const auto facts = [](const json& item) {
+            ServiceNames services;
+            NameTable<Pod> endpoints;
+            NodePods pods;
+            std::vector<std::string> nodes;
+            const std::vector<bool> understood{
+                take_service(item, services),
+                take_endpoint_slice(item, endpoints, [&](std::string_view node) { nodes.emplace_back(node); }),
+                take_pod(item, pods)};
+            services.finish();
+            endpoints.finish();
+            pods.finish();
+            auto rule = hostport(Backend::iptables_nft);
+            rule.target.ip = ip("10.224.0.2");
+            std::vector<bool> owned;
+            for (const auto port : {std::uint16_t{1}, std::uint16_t{2}}) {
+                for (const auto protocol : {Protocol::tcp, Protocol::udp}) {
+                    rule.port = {port, port};
+                    rule.protocol = protocol;
+                    owned.push_back(pods.find_owner(rule) != nullptr);
+                }
+            }
+            return std::tuple(understood, services.size(), endpoints.size(), pods.size(), nodes, owned,
+                              services.find(service_at("198.51.100.15", 80)) != nullptr,
+                              services.find(node_port_at(32045)) != nullptr,
+                              pods.find(ip("fd00:10:224::2")) != nullptr);
+        };
+        CHECK(facts(*taken) == facts(json::parse(text)));
+    }
+}
+
+namespace {
+
+struct Taken {
+    Result<KubePage> page;
+    std::size_t items = 0;
+};
+
+Taken taken_from(const std::string& text, const KubePageLimits& limits = {}) {
+    Taken taken;
+    const auto count = [&taken](const json&) {
+        ++taken.items;
+        return true;
+    };
+    taken.page = parse_kube_page(text, count, {}, limits);
+    return taken;
+}
+
+std::string repeated(const std::string& part, std::size_t bytes) {
+    std::string text;
+    while (text.size() < bytes) {
+        text += part;
+    }
+    return text;
+}
+
+}  // namespace
+
+TEST_CASE("an answer that is nested without end is given up, wherever it is") {
+    const auto* const begin = GENERATE("", R"({"kind": "List", "items": )", R"({"kind": "List", "items": [{"ports": )",
+                                       R"({"kind": "List", "items": [{"managedFields": )", R"({"kind": )");
+    const auto* const nested = GENERATE("[", R"({"a": )", R"([{"spec": )");
+    const auto taken = taken_from(begin + repeated(nested, 1U << 20U));
+    REQUIRE_FALSE(taken.page);
+    CHECK(taken.page.error().what == "the answer is nested more than 64 levels deep");
+}
+
+TEST_CASE("an item that takes too much memory is skipped, the others are not") {
+    const auto* const filler = GENERATE("{},", "0,", R"("",)", "[],", R"({"port": 1},)", R"({"name": "0123456789"},)");
+    const auto* const key = GENERATE("ports", "managedFields");
+    const bool kept = std::string(key) == "ports";
+    KubePageLimits limits;
+    limits.item = 1U << 16U;
+    const auto taken = taken_from(R"({"kind": "List", "items": [{"metadata": {}}, {")" + std::string(key) + "\": [" +
+                                      repeated(filler, limits.item) + R"(0]}, {"metadata": {}}]})",
+                                  limits);
+    REQUIRE(taken.page);
+    CHECK(taken.page->items == 3);
+    CHECK(taken.items == (kept ? 2 : 3));
+    CHECK(taken.page->skipped == (kept ? 1 : 0));
+}
+
+TEST_CASE("a text, or what stands for one, that is too long for the API is an error") {
+    const std::size_t enough = (2U << 20U) + 100;
+    const auto long_one =
+        GENERATE_COPY("\"" + std::string(enough, 'x') + "\"", "\"" + repeated("\\\"", enough) + "\"",
+                      "\"" + repeated("\\\\", enough) + "\"", std::string(enough, '1'), std::string(enough, ' ') + "1");
+    const auto taken = taken_from(R"({"kind": "List", "items": [{"a": )" + long_one + "}]}");
+    REQUIRE_FALSE(taken.page);
+    CHECK(taken.page.error().what == "the answer has a text of more than 2097152 bytes");
+}
+
+TEST_CASE("a number that no type holds is an error, not an exception") {
+    CHECK_FALSE(taken_from(R"({"kind": "List", "items": [{"port": 1e999}]})").page);
+    CHECK(taken_from(R"({"kind": "List", "items": [{"port": 99999999999999999999}]})").page);
+}
+
+TEST_CASE("a list whose next page cannot be asked for is no list") {
+    CHECK_FALSE(
+        taken_from(R"({"kind": "List", "metadata": {"continue": ")" + std::string(5'000, 'x') + R"("}, "items": []})")
+            .page);
+    CHECK_FALSE(taken_from(R"({"kind": "List", "metadata": {"continue": 5}, "items": []})").page);
+    // What comes before the items must not make them disappear.
+    CHECK_FALSE(
+        taken_from(R"({"kind": "List", "metadata": [)" + repeated("0,", 1'200'000) + R"(0], "items": [{}]})").page);
+}
+
+TEST_CASE("an answer is left when it is to stop") {
+    std::stop_source source;
+    std::size_t items = 0;
+    const auto text = R"({"kind": "List", "items": [)" + repeated(R"({"name": "a"},)", 1U << 20U) + "0]}";
+    const auto page = parse_kube_page(
+        text,
+        [&](const json&) {
+            source.request_stop();
+            ++items;
+            return true;
+        },
+        source.get_token());
+    REQUIRE_FALSE(page);
+    CHECK(page.error().what == "stopped");
+    CHECK(items < 10'000);
+}
+
+TEST_CASE("one object gives a limited number of names") {
+    std::string addresses;
+    std::string ports;
+    for (int i = 0; i < 2'000; ++i) {
+        const auto comma = i == 0 ? "" : ",";
+        addresses += fmt::format("{}\"198.18.{}.{}\"", comma, i / 200, i % 200);
+        ports += fmt::format("{}{{\"port\": {}}}", comma, i + 1);
+    }
+    ServiceNames services;
+    CHECK(take_service(json::parse(R"({"metadata": {"namespace": "a", "name": "b"}, "spec": {"externalIPs": [)" +
+                                   addresses + R"(], "ports": [)" + ports + "]}}"),
+                       services));
+    services.finish();
+    CHECK(services.size() == most_names_per_object);
+    CHECK(services.left_out() >= 3'000'000);
+
+    NameTable<Pod> endpoints;
+    CHECK(take_endpoint_slice(json::parse(R"({"metadata": {"namespace": "a", "name": "b"}, "ports": [)" + ports +
+                                          R"(], "endpoints": [{"addresses": [)" + addresses +
+                                          R"(], "targetRef": {"kind": "Pod", "namespace": "a", "name": "p"}}]})"),
+                              endpoints, [](std::string_view) {}));
+    endpoints.finish();
+    CHECK(endpoints.size() == most_names_per_object);
+    CHECK(endpoints.left_out() >= 3'000'000);
+}
+
+TEST_CASE("all objects together give a limited number of names") {
+    NameTable<Pod> endpoints;
+    for (std::uint32_t i = 0; i < most_names + 5; ++i) {
+        Address address;
+        std::memcpy(address.bytes.data(), &i, sizeof(i));
+        endpoints.add({address, 80}, Protocol::tcp, {"a", "b"});
+    }
+    CHECK(endpoints.size() == most_names);
+    CHECK(endpoints.left_out() == 5);
+
+    NodePods pods;
+    for (std::size_t i = 0; i < most_node_pods + 5; ++i) {
+        pods.add({});
+    }
+    CHECK(pods.size() == most_node_pods);
+    CHECK(pods.left_out() == 5);
+}
+
+TEST_CASE("a name that Kubernetes does not allow is none") {
+    ServiceNames services;
+    CHECK_FALSE(take_service(
+        json::parse(R"({"metadata": {"namespace": "a", "name": ")" + std::string(254, 'x') + R"("}, "spec": {}})"),
+        services));
 }
