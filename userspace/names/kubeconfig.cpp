@@ -2,23 +2,26 @@
 #include "names/kubeconfig.hpp"
 
 #include <fmt/format.h>
-#include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <exception>
 #include <optional>
 #include <utility>
 
 #include "base/address.hpp"
+#include "base/base64.hpp"
 #include "base/file.hpp"
 #include "base/number.hpp"
+#include "names/yaml_read.hpp"
 
 namespace hptrace {
 
 namespace {
 
 constexpr std::size_t largest_file = 1U << 20U;
+constexpr std::size_t longest_address = 1'024;  // a DNS name has 253, a port 5; and there may be a path
 
 Result<std::string> read_small_file(const std::filesystem::path& path) {
     auto text = read_file(path, largest_file);
@@ -38,6 +41,12 @@ struct Refused {
     std::string why;
 };
 
+// A value in a message: its beginning, if it is a long one.
+std::string in_quotes(std::string_view value) {
+    constexpr std::size_t longest = 100;
+    return value.size() <= longest ? fmt::format("'{}'", value) : fmt::format("'{}...'", value.substr(0, longest));
+}
+
 std::string text_at(const YAML::Node& map, const char* key) {
     const auto value = map[key];
     if (!value || value.IsNull()) {
@@ -55,12 +64,12 @@ YAML::Node named(const YAML::Node& root, const char* list, const char* kind, con
         if (entry.IsMap() && text_at(entry, "name") == name) {
             const auto content = entry[kind];
             if (!content || !content.IsMap()) {
-                throw Refused{fmt::format("{} '{}' has no content", kind, name)};
+                throw Refused{fmt::format("{} {} has no content", kind, in_quotes(name))};
             }
             return content;
         }
     }
-    throw Refused{fmt::format("there is no {} '{}'", kind, name)};
+    throw Refused{fmt::format("there is no {} {}", kind, in_quotes(name))};
 }
 
 void refuse(const YAML::Node& map, const char* key, std::string_view why) {
@@ -71,12 +80,11 @@ void refuse(const YAML::Node& map, const char* key, std::string_view why) {
 }
 
 std::string decoded(const YAML::Node& map, const char* key) {
-    const auto text = text_at(map, key);
-    const auto bytes = YAML::DecodeBase64(text);
-    if (bytes.empty() && !text.empty()) {
+    auto bytes = decode_base64(text_at(map, key));
+    if (!bytes) {
         throw Refused{fmt::format("{} is not base64", key)};
     }
-    return {bytes.begin(), bytes.end()};
+    return *std::move(bytes);
 }
 
 // `data` wins over `file`, as in client-go.
@@ -96,9 +104,12 @@ void read_cluster(const YAML::Node& cluster, const std::filesystem::path& folder
         config.server.pop_back();
     }
     if (!config.server.starts_with("https://")) {
-        throw Refused{fmt::format("server '{}' is not https://", config.server)};
+        throw Refused{fmt::format("server {} is not https://", in_quotes(config.server))};
     }
     config.tls_server_name = text_at(cluster, "tls-server-name");
+    if (config.server.size() > longest_address || config.tls_server_name.size() > longest_address) {
+        throw Refused{fmt::format("server and tls-server-name may have {} characters at most", longest_address)};
+    }
     config.ca = secret(cluster, "certificate-authority", "certificate-authority-data", folder);
 }
 
@@ -149,11 +160,15 @@ Result<std::string> token_of(const KubeSecret& secret) {
 }  // namespace
 
 Result<KubeConfig> parse_kubeconfig(const std::string& yaml, const std::filesystem::path& folder) {
+    const auto parsed = parse_yaml(yaml);
+    if (!parsed) {
+        return std::unexpected(parsed.error());
+    }
+    if (!parsed->IsMap()) {
+        return failure("not a kubeconfig");
+    }
     try {
-        const auto root = YAML::Load(yaml);
-        if (!root.IsMap()) {
-            return failure("not a kubeconfig");
-        }
+        const auto& root = *parsed;
         const auto context_name = text_at(root, "current-context");
         if (context_name.empty()) {
             return failure("it has no current-context");
@@ -167,8 +182,8 @@ Result<KubeConfig> parse_kubeconfig(const std::string& yaml, const std::filesyst
         return config;
     } catch (const Refused& refused) {
         return failure(refused.why);
-    } catch (const YAML::Exception& error) {
-        return failure(fmt::format("line {}: {}", error.mark.line + 1, error.msg));
+    } catch (const std::exception& error) {  // of the library: a node that is not of the kind it was taken for
+        return failure(fmt::format("not a kubeconfig: {}", error.what()));
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "names/kubeconfig.hpp"
 
+#include <fmt/format.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 #include <cstdlib>
@@ -70,6 +72,55 @@ TEST_CASE("a kubeconfig that wants what hptrace does not do is refused with the 
     REQUIRE_FALSE(config);
     CHECK(config.error().what.starts_with(why));
     CHECK(config.error().what.find('\n') == std::string::npos);
+}
+
+TEST_CASE("bytes that are not base64 are refused, whatever they are") {
+    for (const std::string text : {"\xc3\xa9", "AAA\xc3\xa9", "AAA", "AAAA=", "QUJD QUJD", "\xf0\x9f\x98\x80"}) {
+        for (const auto* const key :
+             {"certificate-authority-data", "tls-server-name: a\n    certificate-authority-data"}) {
+            CAPTURE(text);
+            const auto config = parsed(fmt::format("    {}: '{}'\n", key, text), "    token: abc\n");
+            REQUIRE_FALSE(config);
+            CHECK(config.error().what == "certificate-authority-data is not base64");
+        }
+        CHECK_FALSE(parsed("", fmt::format("    client-key-data: '{}'\n    client-certificate-data: QUJD\n", text)));
+    }
+    CHECK(parsed("    certificate-authority-data: |\n      QUJD\n      QUJD\n", "    token: abc\n")->ca.data ==
+          "ABCABC");
+}
+
+TEST_CASE("a kubeconfig that is none but large, deep or full of aliases is refused at once") {
+    const auto repeated = [](const std::string& part) {
+        std::string text;
+        while (text.size() + part.size() < 1U << 20U) {
+            text += part;
+        }
+        return text;
+    };
+    const std::string anchor = "a: &a [x]\nb: ";
+    const auto text = GENERATE_COPY(repeated("["), repeated("{a: "), repeated("- "), repeated("- x\n"),
+                                    anchor + "[" + repeated("*a, "), repeated("? "), "'" + repeated("x"),
+                                    repeated("\t"), repeated("!<tag:x> a: b\n"));
+    const auto config = parse_kubeconfig(text, "/");
+    REQUIRE_FALSE(config);
+    CHECK(config.error().what.size() < 200);
+}
+
+TEST_CASE("a message about a kubeconfig does not quote all of a long value") {
+    const std::string longest(500'000, 'x');
+    for (const auto& text :
+         {"current-context: " + longest,
+          "current-context: x\ncontexts: [{name: x, context: {cluster: " + longest + "}}]",
+          "current-context: x\ncontexts: [{name: x, context: {cluster: c}}]\nclusters: [{name: c, cluster: "
+          "{server: " +
+              longest + "}}]",
+          "current-context: x\ncontexts: [{name: x, context: {cluster: c}}]\nclusters: [{name: c, cluster: "
+          "{server: https://" +
+              longest + "}}]"}) {
+        const auto config = parse_kubeconfig(text, "/");
+        REQUIRE_FALSE(config);
+        CHECK(config.error().what.size() < 200);
+    }
 }
 
 TEST_CASE("a broken kubeconfig is one error") {
