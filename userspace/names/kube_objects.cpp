@@ -176,7 +176,7 @@ Result<KubePage> parse_kube_page(std::string_view text, const std::function<bool
         return failure("stopped");
     }
     if (watched.has_long_token()) {
-        return failure(fmt::format("the answer has a text of more than {} bytes", limits.token));
+        return failure(fmt::format("no text begins or ends within {} bytes of the answer", limits.token));
     }
     if (reader.is_too_deep()) {
         return failure(fmt::format("the answer is nested more than {} levels deep", limits.depth));

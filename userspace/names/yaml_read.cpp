@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <yaml-cpp/eventhandler.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <exception>
 #include <sstream>
 #include <string_view>
@@ -16,6 +18,8 @@ namespace {
 constexpr std::size_t most_nodes = 100'000;
 constexpr std::size_t most_levels = 32;
 constexpr std::size_t most_aliases = 1'000;
+// Each takes a quarter of a kilobyte in the library before it says anything of it: all of them may begin a key.
+constexpr std::ptrdiff_t most_brackets = 20'000;
 
 // Ends the parser at the first node that is one too many.
 class Limits final : public YAML::EventHandler {
@@ -67,6 +71,9 @@ private:
 }  // namespace
 
 Result<YAML::Node> parse_yaml(const std::string& text) {
+    if (std::ranges::count_if(text, [](char c) { return c == '[' || c == '{'; }) > most_brackets) {
+        return failure("too many brackets");
+    }
     try {
         std::istringstream input(text);
         YAML::Parser parser(input);

@@ -13,12 +13,15 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <list>
+#include <new>
 #include <optional>
 #include <stop_token>
 #include <string_view>
 #include <system_error>
 #include <thread>
+#include <unordered_map>
 #include <utility>
 
 #include "base/fd.hpp"
@@ -85,6 +88,31 @@ SocketAddress socket_address(const Endpoint& end) {
     return address;
 }
 
+// Whom a connection counts for: the address, of IPv6 the network of 64 bits, all of which one machine can have.
+Address client_of(const sockaddr* from) {
+    if (from == nullptr) {
+        return {};
+    }
+    if (from->sa_family == AF_INET) {
+        sockaddr_in in{};
+        std::memcpy(&in, from, sizeof(in));
+        Address client;
+        std::memcpy(client.bytes.data(), &in.sin_addr, sizeof(in.sin_addr));
+        return client;
+    }
+    sockaddr_in6 in{};
+    std::memcpy(&in, from, sizeof(in));
+    Address client;
+    // As the other ones: IPv4 that came to [::].
+    if (IN6_IS_ADDR_V4MAPPED(&in.sin6_addr)) {
+        std::memcpy(client.bytes.data(), &in.sin6_addr.s6_addr[12], 4);
+        return client;
+    }
+    client.family = Family::ipv6;
+    std::memcpy(client.bytes.data(), &in.sin6_addr, 8);
+    return client;
+}
+
 // A socket that listens there; never blocks.
 Result<Fd> listen_on(const Endpoint& end) {
     const auto refused = [&end](std::string_view what) {
@@ -107,15 +135,6 @@ Result<Fd> listen_on(const Endpoint& end) {
 
 HttpAnswer plain(unsigned status, std::string_view text) {
     return {.status = status, .type = "text/plain; charset=utf-8", .body = std::string(text)};
-}
-
-// Nothing that a page throws gets into the C of the server.
-HttpAnswer answer_of(const HttpPage& page) {
-    try {
-        return page.make();
-    } catch (const std::exception&) {  // no memory
-        return plain(MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory for the answer\n");
-    }
 }
 
 MHD_Result send_answer(MHD_Connection* connection, const HttpAnswer& answer) {
@@ -181,6 +200,7 @@ public:
 private:
     struct Guest {
         int socket = -1;
+        Address client;
         Clock::time_point came;
         bool asked = false;    // its request's header is complete
         bool is_shut = false;  // for libmicrohttpd to find, and to close
@@ -204,8 +224,8 @@ private:
 
     // A descriptor that is missing, here or in the whole system, must not turn the loop into a busy one.
     void accept_all() {
-        // As many as there are places: who has just got one is then looked at before it can lose it again.
-        for (std::size_t i = 0; i < limits_.connections; ++i) {
+        // Fewer than there are places: who has just got one is looked at before it can lose it again.
+        for (std::size_t i = 0; i < std::max<std::size_t>(1, limits_.connections / 4); ++i) {
             SocketAddress from;
             from.size = sizeof(from.storage);
             const int socket = ::accept4(listening_.get(), from.get(), &from.size, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -215,20 +235,27 @@ private:
                 }
                 return;
             }
-            if (guests_.size() - shut_ >= limits_.connections) {
+            if (taken_ >= limits_.connections) {
                 make_room();
             }
             MHD_add_connection(daemon_.get(), socket, from.get(), from.size);  // which closes it if it cannot
         }
     }
 
+    // The place of the oldest one of the client that holds the most of them; rather one that has not asked.
     void make_room() {
-        const auto is_here = [](const Guest& guest) { return !guest.is_shut; };
-        auto found = std::ranges::find_if(guests_, [&](const Guest& guest) { return is_here(guest) && !guest.asked; });
-        if (found == guests_.end()) {
-            found = std::ranges::find_if(guests_, is_here);
+        Guest* found = nullptr;
+        std::pair<std::size_t, bool> most;
+        for (auto& guest : guests_) {
+            if (guest.is_shut) {
+                continue;
+            }
+            if (const auto rank = std::pair(held_.at(guest.client), !guest.asked); found == nullptr || rank > most) {
+                found = &guest;
+                most = rank;
+            }
         }
-        if (found != guests_.end()) {
+        if (found != nullptr) {
             shut(*found);
         }
     }
@@ -246,8 +273,19 @@ private:
         const linger reset{.l_onoff = 1, .l_linger = 0};
         static_cast<void>(::setsockopt(guest.socket, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)));
         static_cast<void>(::shutdown(guest.socket, SHUT_RDWR));
+        leave(guest);
         guest.is_shut = true;
-        ++shut_;
+    }
+
+    // Its place is free.
+    void leave(const Guest& guest) {
+        if (guest.is_shut) {
+            return;
+        }
+        --taken_;
+        if (const auto held = held_.find(guest.client); --held->second == 0) {
+            held_.erase(held);
+        }
     }
 
     [[nodiscard]] Clock::time_point deadline(const Guest& guest) const {
@@ -276,20 +314,37 @@ private:
         return static_cast<int>(std::clamp<milliseconds::rep>(left, 0, 60'000));
     }
 
-    // For libmicrohttpd: a connection that has come, or is closed.
+    // For libmicrohttpd, through whose C no exception may pass: a connection that has come, or is closed.
     static void came_or_went(void* self, MHD_Connection* connection, void** context,
                              MHD_ConnectionNotificationCode what) {
         auto& loop = *static_cast<Loop*>(self);
         if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-            const auto* const info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-            loop.guests_.push_back({.socket = info == nullptr ? -1 : info->connect_fd, .came = Clock::now()});
-            *context = &loop.guests_.back();
+            *context = loop.take_in(connection);
             return;
         }
         const auto found = std::ranges::find_if(loop.guests_, [&](const Guest& guest) { return &guest == *context; });
         if (found != loop.guests_.end()) {
-            loop.shut_ -= found->is_shut ? 1U : 0U;
+            loop.leave(*found);
             loop.guests_.erase(found);
+        }
+    }
+
+    // Null, and the connection is shut: no memory to keep it in mind.
+    Guest* take_in(MHD_Connection* connection) {
+        const auto* const socket = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        const auto* const from = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+        const Guest guest{.socket = socket == nullptr ? -1 : socket->connect_fd,
+                          .client = client_of(from == nullptr ? nullptr : from->client_addr),
+                          .came = Clock::now()};
+        try {
+            const auto held = held_.try_emplace(guest.client, 0).first;
+            guests_.push_back(guest);
+            ++held->second;
+            ++taken_;
+            return &guests_.back();
+        } catch (const std::bad_alloc&) {
+            static_cast<void>(::shutdown(guest.socket, SHUT_RDWR));
+            return nullptr;
         }
     }
 
@@ -301,15 +356,22 @@ private:
         if (info != nullptr && info->socket_context != nullptr) {
             static_cast<Guest*>(info->socket_context)->asked = true;
         }
-        const std::string_view verb = method;
-        const auto page = std::ranges::find(loop.pages_, std::string_view(path), &HttpPage::path);
-        if (page == loop.pages_.end()) {
-            return send_answer(connection, plain(MHD_HTTP_NOT_FOUND, loop.not_found_));
+        try {
+            return send_answer(connection, loop.answer_to(path, method));
+        } catch (const std::exception&) {  // of a page, or no memory: the next request may be answered again
+            return MHD_NO;
         }
-        if (verb != MHD_HTTP_METHOD_GET && verb != MHD_HTTP_METHOD_HEAD) {
-            return send_answer(connection, plain(MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n"));
+    }
+
+    [[nodiscard]] HttpAnswer answer_to(std::string_view path, std::string_view method) const {
+        const auto page = std::ranges::find(pages_, path, &HttpPage::path);
+        if (page == pages_.end()) {
+            return plain(MHD_HTTP_NOT_FOUND, not_found_);
         }
-        return send_answer(connection, answer_of(*page));
+        if (method != MHD_HTTP_METHOD_GET && method != MHD_HTTP_METHOD_HEAD) {
+            return plain(MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        }
+        return page->make();
     }
 
     [[nodiscard]] std::string paths() const {
@@ -326,8 +388,9 @@ private:
     std::vector<HttpPage> pages_;
     Limits limits_;
     std::string not_found_ = "there are:\n" + paths();
-    std::list<Guest> guests_;  // the oldest first; each stays where it is in memory
-    std::size_t shut_ = 0;     // of them
+    std::list<Guest> guests_;                        // the oldest first; each stays where it is in memory
+    std::size_t taken_ = 0;                          // places: by those that are not shut
+    std::unordered_map<Address, std::size_t> held_;  // of these, by client
     Clock::time_point rest_until_{};
     Daemon daemon_;  // after guests_, which it tells of the last ones while it ends
     int epoll_ = -1;

@@ -20,22 +20,23 @@ struct HttpAnswer {
     std::string body;
 };
 
-// What GET and HEAD of exactly this path answer. `make` is called in the thread of the server, for every request.
+// What GET and HEAD of exactly this path answer. `make` is called in the thread of the server, for every request; if it
+// throws, the connection is closed without an answer.
 struct HttpPage {
     std::string path;
     std::function<HttpAnswer()> make;
 };
 
-// Answers one request per connection, in a thread of its own that holds nobody up: HTTP by libmicrohttpd, which never
-// accepts or waits itself. When all places are taken a new connection gets the place of the oldest one that has not
-// asked for anything yet. (If the new one were refused instead, whoever holds all places would keep everyone out; if it
-// waited in the kernel's queue, behind whatever else waits there, the same.) A client that asks at once, as kubelet and
-// Prometheus do, is answered within milliseconds; to be faster than that, an attacker would have to make a whole round
-// of all places in this time.
+// Answers one request per connection, in a thread of its own that waits for all of them at once; HTTP is
+// libmicrohttpd's. When all places are taken, a new connection gets the place of another one: of the client that holds
+// the most places, the oldest one that has not asked for anything yet. (If new ones were refused instead, whoever holds
+// all places would keep everyone out, and likewise if they had to wait.) So a client with one connection loses its
+// place only to as many other clients as there are places, and only if these come before it has asked, as kubelet and
+// Prometheus do at once.
 class HttpServer {
 public:
     struct Limits {
-        std::size_t connections = 64;               // at the same time
+        std::size_t connections = 256;              // at the same time
         std::chrono::milliseconds request{2'000};   // from the connection to the end of the request's header
         std::chrono::milliseconds answer{10'000};   // from the connection to the last byte of the answer
         std::size_t memory_per_connection = 8'192;  // bytes, for the headers of request and answer: else status 431

@@ -332,7 +332,7 @@ TEST_CASE("a text, or what stands for one, that is too long for the API is an er
                       "\"" + repeated("\\\\", enough) + "\"", std::string(enough, '1'), std::string(enough, ' ') + "1");
     const auto taken = taken_from(R"({"kind": "List", "items": [{"a": )" + long_one + "}]}");
     REQUIRE_FALSE(taken.page);
-    CHECK(taken.page.error().what == "the answer has a text of more than 2097152 bytes");
+    CHECK(taken.page.error().what == "no text begins or ends within 2097152 bytes of the answer");
 }
 
 TEST_CASE("a number that no type holds is an error, not an exception") {

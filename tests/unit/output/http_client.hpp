@@ -18,7 +18,8 @@ namespace hptrace::test {
 
 class HttpClient {
 public:
-    explicit HttpClient(std::uint16_t port, int family = AF_INET)
+    // source: the address it comes from, of 127.0.0.0/8.
+    explicit HttpClient(std::uint16_t port, int family = AF_INET, std::uint32_t source = INADDR_LOOPBACK)
         : socket_(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         REQUIRE(socket_);
         // A server that does not answer fails the test, after far more than a loaded machine needs.
@@ -28,6 +29,8 @@ public:
         if (family == AF_INET) {
             sockaddr_in to{};
             to.sin_family = AF_INET;
+            to.sin_addr.s_addr = htonl(source);
+            REQUIRE(::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0);
             to.sin_port = htons(port);
             to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
             result = ::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to));

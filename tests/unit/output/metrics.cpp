@@ -144,7 +144,7 @@ TEST_CASE("it is alive while the trace turns, however many ask for something els
     REQUIRE(server);
     const auto output = make_metrics_output(server->registry(), "1.2.3", server->heartbeat());
     std::list<HttpClient> attackers;
-    for (int i = 0; i < 200; ++i) {
+    for (int i = 0; i < 600; ++i) {
         CHECK(attackers.emplace_back(server->port())
                   .send(i % 2 == 0 ? "GET /metr" : "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"));
     }
