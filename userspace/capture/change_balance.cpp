@@ -15,28 +15,32 @@ hptrace_changes ChangeBalance::apply(hptrace_changes raw) const {
 }
 
 hptrace_changes ChangeBalance::observe(const hptrace_changes& raw, std::chrono::nanoseconds now) {
-    const bool gap = now - last_ > longest_gap;
+    const auto passed = now - last_;
     last_ = now;
     const auto known = apply(raw);
     for (std::size_t i = 0; i < sources_.size(); ++i) {
         auto& source = sources_[i];
+        const bool moved = source.begin != raw.begin[i] || source.end != raw.end[i];
+        source.begin = raw.begin[i];
+        source.end = raw.end[i];
         const auto lag = known.begin[i] - known.end[i];  // counters wrap
         if (static_cast<std::int32_t>(lag) <= 0) {
             // Ends were read first, so more of them than begins is a missed begin for certain. It is added to the
             // begins, not taken from the ends: the counters must differ from what they were before that change.
             source.lost_begins -= lag;
-            source.lagging = false;
+            source.lag = 0;
             continue;
         }
-        if (!source.lagging || gap) {
-            source.lagging = true;
-            source.lagging_since = now;
-            source.smallest_lag = lag;
+        if (source.lag == 0) {
+            source.lag = lag;
+            source.lasted = {};
+            continue;
         }
-        source.smallest_lag = std::min(source.smallest_lag, lag);
-        if (now - source.lagging_since >= patience) {
-            source.lost_ends += source.smallest_lag;
-            source.lagging = false;
+        source.lag = std::min(source.lag, lag);
+        source.lasted += moved ? std::min<std::chrono::nanoseconds>(passed, longest_guess) : passed;
+        if (source.lasted >= patience) {
+            source.lost_ends += source.lag;
+            source.lag = 0;
         }
     }
     return apply(raw);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "capture/change_balance.hpp"
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 
 using namespace hptrace;
@@ -59,10 +60,53 @@ TEST_CASE("changes that come one after another for long are no lost end") {
     }
 }
 
-TEST_CASE("nobody looked for long: that is no lasting change") {
+TEST_CASE("counters that stood still while nobody looked have not lost an end less") {
+    for (const auto step : {50ms, 900ms, 1100ms, 3000ms, 60'000ms}) {
+        ChangeBalance balance;
+        const auto begun = std::chrono::nanoseconds(1h);
+        auto now = begun;
+        while (under_change(balance.observe(counters(1, 0), now)) && now < begun + 1h) {
+            now += step;
+        }
+        const auto took = now - begun;
+        CHECK(took >= ChangeBalance::patience);
+        CHECK(took < ChangeBalance::patience + step + 1ms);
+    }
+}
+
+TEST_CASE("an end that is lost while changes go on is found out however seldom one looks") {
+    for (const auto step : {50ms, 1100ms, 3000ms, 60'000ms}) {
+        ChangeBalance balance;
+        std::chrono::nanoseconds now = 1h;
+        std::uint32_t changes = 1;
+        int looks = 0;
+        while (under_change(balance.observe(counters(changes, changes - 1), now)) && looks < 1000) {
+            now += step;
+            changes += 3;
+            ++looks;
+        }
+        CHECK(looks >= 10);
+        CHECK(looks <= std::max<int>(10, static_cast<int>(ChangeBalance::patience / step)));
+        // The next one is under way as long as it is.
+        CHECK(under_change(balance.observe(counters(changes + 1, changes - 1), now + step)));
+        CHECK_FALSE(under_change(balance.observe(counters(changes + 1, changes), now + 2 * step)));
+    }
+}
+
+TEST_CASE("nobody looked for long and changes came meanwhile: that is no lasting change") {
     ChangeBalance balance;
     CHECK(under_change(balance.observe(counters(1, 0), 1s)));
-    CHECK(under_change(balance.observe(counters(1, 0), 60s)));
+    CHECK(under_change(balance.observe(counters(2, 1), 60s)));
+    CHECK(under_change(balance.observe(counters(3, 2), 120s)));
+    CHECK_FALSE(under_change(balance.observe(counters(3, 3), 121s)));
+}
+
+TEST_CASE("two changes at the same time, of which one lost its end") {
+    ChangeBalance balance;
+    std::chrono::nanoseconds now = 0s;
+    CHECK(under_change(watch(balance, counters(2, 0), now, 5s)));
+    CHECK(under_change(watch(balance, counters(2, 1), now, 4s)));
+    CHECK_FALSE(under_change(watch(balance, counters(2, 1), now, 2s)));
 }
 
 TEST_CASE("a beginning that was missed still makes a difference to the time before it") {
