@@ -2,6 +2,7 @@
 #include "capture/merger.hpp"
 
 #include <catch2/catch_test_macros.hpp>
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -81,17 +82,150 @@ TEST_CASE("a port that is used again after a commit is a new connection") {
     CHECK(test.release(4) == 2);
 }
 
-TEST_CASE("a retransmission that gets through ends the merging") {
+TEST_CASE("a retransmission that gets through is handed over, and ends the merging") {
     Fixture test;
     test.merger.take(Fixture::decision(1, 0));
     test.release(500 * ms);
-    test.merger.take(Fixture::decision(2, 1000 * ms));
+    auto repeat = Fixture::decision(2, 1000 * ms);
+    repeat.connection.rule = 42;
+    test.merger.take(std::move(repeat));
     test.merger.take(Fixture::commit(2, 1000 * ms));
-    CHECK(test.release(1500 * ms) == 0);
-    REQUIRE(test.out.size() == 1);
+    REQUIRE(test.release(1000 * ms) == 1);
+    CHECK(test.out[0].committed == false);
+    CHECK(test.out[1].committed == true);
+    CHECK(test.out[1].boot_ns == 1000 * ms);
+    CHECK(test.out[1].rule == 42U);
+    CHECK(test.out[1].reply_destination.has_value());
     test.merger.take(Fixture::decision(3, 2000 * ms));
     test.merger.take(Fixture::commit(3, 2000 * ms));
     CHECK(test.release(2000 * ms) == 1);
+}
+
+TEST_CASE("a dropped packet swallows no later connection") {
+    for (const bool clashes : {false, true}) {
+        Fixture test({.sees_clashes = clashes});
+        test.merger.take(Fixture::decision(1, 10'000 * ms));
+        CHECK(test.release(11'000 * ms) == 1);
+        test.merger.take(Fixture::decision(2, 18'000'000 * ms));
+        test.merger.take(Fixture::commit(2, 18'000'000 * ms));
+        REQUIRE(test.release(18'000'000 * ms) == 1);
+        CHECK(test.out[1].committed == true);
+    }
+}
+
+TEST_CASE("a policy that dropped thousands of attempts and is lifted: everything is shown") {
+    Fixture test({.sees_clashes = true});
+    constexpr std::uint16_t attempts = 10'000;
+    for (std::uint16_t i = 0; i < attempts; ++i) {
+        test.merger.take(Fixture::decision(1 + i, i * 10 * ms, i));
+        test.release(i * 10 * ms + 500 * ms);
+    }
+    test.release(1'000'000 * ms);
+    CHECK(test.out.size() == attempts);
+    test.out.clear();
+    for (std::uint16_t i = 0; i < attempts; ++i) {
+        const auto at = 300'000 * ms + i * 10 * ms;
+        test.merger.take(Fixture::decision(100'000 + i, at, i));
+        test.merger.take(Fixture::commit(100'000 + i, at + 1, i));
+        test.release(at + 2);
+    }
+    CHECK(test.out.size() == attempts);
+}
+
+namespace {
+
+Observation of_protocol(Protocol protocol, Observation&& record) {
+    record.connection.protocol = protocol;
+    return std::move(record);
+}
+
+}  // namespace
+
+TEST_CASE("the back-off of retransmissions does not make connections of them, a pause does") {
+    for (const auto protocol : {Protocol::tcp, Protocol::udp, Protocol::sctp}) {
+        const auto window = static_cast<std::uint64_t>(std::chrono::nanoseconds(repeat_window(protocol)).count());
+        CHECK(window <= 64'000 * ms);
+        Fixture test;
+        std::uint64_t now = 0;
+        std::uint64_t ct = 0;
+        // The window slides: three of them in all.
+        for (const auto pause : {std::uint64_t{0}, window / 2, window, window}) {
+            now += pause;
+            test.merger.take(of_protocol(protocol, Fixture::decision(++ct, now)));
+            test.release(now + 300 * ms);
+        }
+        CHECK(test.out.size() == 1);
+        now += window + 1;
+        test.merger.take(of_protocol(protocol, Fixture::decision(++ct, now)));
+        test.release(now + 300 * ms);
+        CHECK(test.out.size() == 2);
+        // Tidied up or not.
+        now += 1'000'000 * ms;
+        test.release(now);
+        test.merger.take(of_protocol(protocol, Fixture::decision(++ct, now)));
+        CHECK(test.release(now + 300 * ms) == 1);
+    }
+    CHECK(repeat_window(Protocol::tcp) == std::chrono::seconds(64));
+    CHECK(repeat_window(Protocol::udp) < repeat_window(Protocol::tcp));
+}
+
+TEST_CASE("of repeats that wait, one that is committed is handed over, whenever the first one went") {
+    // 1 is dropped; 2 and 3 come while it waits.
+    for (const std::uint64_t through : {2U, 3U}) {
+        for (const auto when : {190 * ms, 250 * ms, 320 * ms}) {
+            Fixture test;
+            test.merger.take(Fixture::decision(1, 0));
+            test.merger.take(Fixture::decision(2, 130 * ms));
+            test.merger.take(Fixture::decision(3, 150 * ms));
+            test.release(when);
+            test.merger.take(Fixture::commit(through, when));
+            test.release(1000 * ms);
+            std::size_t committed = 0;
+            for (const auto& connection : test.out) {
+                committed += connection.committed == true ? 1U : 0U;
+            }
+            CHECK(committed == 1);
+            CHECK(test.out.size() == (when < 200 * ms ? 1 : 2));
+        }
+    }
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    test.merger.take(Fixture::decision(2, 130 * ms));
+    test.merger.take(Fixture::decision(3, 150 * ms));
+    CHECK(test.release(1000 * ms) == 1);
+    CHECK(test.merger.handed_over(1000 * ms));
+}
+
+TEST_CASE("a repeat whose commit may have been lost is handed over, claiming nothing") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    CHECK(test.release(200 * ms) == 1);
+    test.merger.take(Fixture::decision(2, 1000 * ms));
+    test.merger.commits_lost();
+    REQUIRE(test.release(1200 * ms) == 1);
+    CHECK_FALSE(test.out[1].committed);
+}
+
+TEST_CASE("a commit that shows no decision of its own is handed over, though equal ones were dropped") {
+    Fixture test;
+    test.merger.take(Fixture::decision(1, 0));
+    CHECK(test.release(200 * ms) == 1);
+    test.merger.take(Fixture::commit(2, 1000 * ms));
+    REQUIRE(test.release(1000 * ms) == 1);
+    CHECK(test.out[1].committed == true);
+}
+
+TEST_CASE("the commit of what was handed over before its time is no second connection") {
+    Fixture test({.capacity = 1});
+    test.merger.take(Fixture::decision(1, 0, 1));
+    test.merger.take(Fixture::decision(2, 0, 2));
+    REQUIRE(test.release(1) == 1);
+    CHECK_FALSE(test.out[0].committed);
+    test.merger.take(Fixture::commit(2, 2, 2));
+    CHECK(test.release(3) == 1);
+    test.merger.take(Fixture::commit(1, 4, 1));
+    test.release(1000 * ms);
+    CHECK(test.out.size() <= 3);
 }
 
 TEST_CASE("when one of two racing packets gets through, the connection did") {
@@ -126,11 +260,21 @@ TEST_CASE("a clash does not hide the retransmission of a dropped packet") {
     CHECK(test.release(1003 * ms) == 1);
 }
 
-TEST_CASE("a commit that comes after the hold time still ends the merging") {
+TEST_CASE("a commit that comes after the hold time is handed over, and ends the merging") {
     Fixture test;
-    test.merger.take(Fixture::decision(1, 0));
+    auto first = Fixture::decision(1, 10 * ms);
+    first.connection.rule = 42;
+    first.connection.changes.begin[HPTRACE_SOURCE_XTABLES] = 7;
+    test.merger.take(std::move(first));
     REQUIRE(test.release(300 * ms) == 1);
+    CHECK(test.out[0].committed == false);
     test.merger.take(Fixture::commit(1, 400 * ms));
+    REQUIRE(test.release(400 * ms) == 1);
+    CHECK(test.out[1].committed == true);
+    // The decision is the same: its time, its rule, what it was made under.
+    CHECK(test.out[1].boot_ns == 10 * ms);
+    CHECK(test.out[1].rule == 42U);
+    CHECK(test.out[1].changes.begin[HPTRACE_SOURCE_XTABLES] == 7);
     test.merger.take(Fixture::decision(2, 500 * ms));
     CHECK(test.release(800 * ms) == 1);
 }
@@ -275,8 +419,26 @@ TEST_CASE("memory is bounded: the oldest dropped connections are forgotten first
     CHECK(test.release(200 * ms) == 3);
     test.merger.take(Fixture::decision(10, 300 * ms, 3));  // remembered: merged
     CHECK(test.release(600 * ms) == 0);
+    CHECK(test.merger.forgotten() == 1);
     test.merger.take(Fixture::decision(11, 700 * ms, 1));  // forgotten: shown again
     CHECK(test.release(1000 * ms) == 1);
+    CHECK(test.merger.forgotten() == 2);
+    // It makes no difference to forget what is over.
+    test.merger.take(Fixture::decision(12, 200'000 * ms, 4));
+    CHECK(test.release(200'200 * ms) == 1);
+    CHECK(test.merger.forgotten() == 2);
+}
+
+TEST_CASE("commits that are forgotten too soon are counted") {
+    Fixture test({.capacity = 2});
+    for (std::uint16_t port = 1; port <= 3; ++port) {
+        test.merger.take(Fixture::decision(port, 0, port));
+        test.merger.take(Fixture::commit(port, 1, port));
+    }
+    CHECK(test.release(2) == 3);
+    CHECK(test.merger.forgotten() == 1);
+    test.release(1000 * ms);
+    CHECK(test.merger.forgotten() == 1);
 }
 
 TEST_CASE("a flood does not make the waiting line grow without end") {
@@ -306,9 +468,17 @@ TEST_CASE("it is known whether everything decided until then was handed over") {
 TEST_CASE("a repeat that will never be handed over is not waited for") {
     Fixture test;
     test.merger.take(Fixture::decision(1, 10 * ms));
-    test.release(210 * ms);
-    test.merger.take(Fixture::decision(2, 220 * ms));
-    CHECK(test.merger.handed_over(220 * ms));
+    test.merger.take(Fixture::decision(2, 20 * ms));
+    test.merger.take(Fixture::commit(1, 30 * ms));
+    CHECK(test.release(30 * ms) == 1);
+    CHECK(test.merger.handed_over(30 * ms));
+    // One that may be is.
+    test.merger.take(Fixture::decision(3, 1000 * ms));
+    test.release(1200 * ms);
+    test.merger.take(Fixture::decision(4, 2000 * ms));
+    CHECK_FALSE(test.merger.handed_over(2000 * ms));
+    test.release(2200 * ms);
+    CHECK(test.merger.handed_over(2000 * ms));
 }
 
 namespace {
@@ -453,4 +623,21 @@ TEST_CASE("the memory of an entry that lost may serve the next connection: its o
     CHECK(test.release(1000 * ms) == 2);
     CHECK(test.out[0].committed == true);
     CHECK(test.out[1].committed == false);
+}
+
+TEST_CASE("tens of thousands of clashes while as many decisions wait") {
+    // Were each of them to look at all that waits, this would take minutes, and hptrace lose records.
+    constexpr std::size_t count = 30'000;
+    for (const bool same_tuples : {false, true}) {
+        Fixture test({.sees_clashes = true});
+        const auto port = [same_tuples](std::size_t i) { return static_cast<std::uint16_t>(same_tuples ? 0 : i); };
+        for (std::size_t i = 0; i < count; ++i) {
+            test.merger.take(Fixture::decision(1 + i, 0, port(i)));
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            test.merger.take(Fixture::observation(Observation::Kind::clash, 1 + i, 1, port(i)));
+        }
+        // Of packets that meet one gets through.
+        CHECK(test.release(1000 * ms) == (same_tuples ? 1 : count));
+    }
 }
