@@ -10,21 +10,23 @@ struct {
 	__uint(max_entries, HPTRACE_RING_BYTES);
 } events SEC(".maps");
 
-/* Ends are read before begins: a change that falls between the two reads then shows as under way, never as over. */
-static __always_inline void copy_changes(struct hptrace_changes *to)
+/* Of the namespace. Ends are read before begins: a change that falls between the two reads then shows as under way,
+ * never as over. */
+static __always_inline void copy_changes(struct hptrace_changes *to, __u32 netns)
 {
 	struct hptrace_counters *all = get_counters();
 
 	if (!all)
 		return;
-	const volatile struct hptrace_changes *from = &all->changes;
+	const volatile struct hptrace_changes *anywhere = &all->changes_anywhere;
+	const volatile struct hptrace_changes *here = &all->changes[hptrace_change_slot(netns)];
 
 #pragma unroll
 	for (int i = 0; i < HPTRACE_SOURCES; i++)
-		to->end[i] = from->end[i];
+		to->end[i] = anywhere->end[i] + here->end[i];
 #pragma unroll
 	for (int i = 0; i < HPTRACE_SOURCES; i++)
-		to->begin[i] = from->begin[i];
+		to->begin[i] = anywhere->begin[i] + here->begin[i];
 }
 
 /* A record with everything that `flow` knows, the rest zero; NULL, and counted as `lost`, if the ring is full. */
@@ -43,7 +45,7 @@ static __always_inline struct hptrace_decision *reserve_record(enum hptrace_reco
 	record->header.size = sizeof(*record);
 	record->header.netns = flow->netns;
 	record->header.boot_ns = bpf_ktime_get_boot_ns();
-	copy_changes(&record->header.changes);
+	copy_changes(&record->header.changes, flow->netns);
 	record->mechanism = mechanism;
 	record->client = flow->client;
 	record->original = flow->original;

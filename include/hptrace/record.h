@@ -24,6 +24,9 @@ extern "C" {
 /* kprobe modes: decisions under way at the same time, with room to spare: an LRU map evicts in batches. */
 #define HPTRACE_PENDING_ENTRIES 16384
 
+/* Tasks that change rules or Services at the same time, with room to spare likewise. */
+#define HPTRACE_CHANGING_TASKS 1024
+
 /* Sources whose changes are counted by bpf/change.bpf.c, index into hptrace_changes. */
 enum hptrace_source {
 	HPTRACE_SOURCE_XTABLES = 0,  /* xt_replace_table: iptables-legacy, v4 and v6 */
@@ -34,7 +37,7 @@ enum hptrace_source {
 };
 
 /*
- * How often each source began and finished changing since hptrace attached, all namespaces together.
+ * How often each source of a network namespace began and finished changing since hptrace attached.
  * begin != end: a change is under way, and a reader may see either state.
  */
 struct hptrace_changes {
@@ -54,7 +57,7 @@ struct hptrace_header {
 	__u16 size;			/* of the whole record, bytes */
 	__u32 netns;			/* inode number of the network namespace */
 	__u64 boot_ns;			/* CLOCK_BOOTTIME */
-	struct hptrace_changes changes; /* at the moment of the decision */
+	struct hptrace_changes changes; /* of that namespace, at the moment of the decision */
 };
 HPTRACE_ASSERT(sizeof(struct hptrace_header) == 48, "hptrace_header layout");
 
@@ -117,12 +120,28 @@ enum hptrace_counter {
 	HPTRACE_COUNTERS = 16,
 };
 
+/*
+ * Changes are counted per network namespace, in one of so many slots. Inode numbers of namespaces come in steps (they
+ * share their numbers with other namespaces and with files of /proc: proc_alloc_inum()), and multiplying by 2^32
+ * divided by the golden ratio spreads any such sequence evenly. Two namespaces that share a slot all the same count
+ * each other's changes: that costs reads of the state, and is never wrong.
+ */
+#define HPTRACE_CHANGE_SLOT_BITS 12
+#define HPTRACE_CHANGE_SLOTS (1 << HPTRACE_CHANGE_SLOT_BITS)
+static inline __u32 hptrace_change_slot(__u32 netns)
+{
+	return (__u32)(netns * 2654435769U) >> (32 - HPTRACE_CHANGE_SLOT_BITS);
+}
+
 /* The one value of the mmap'd array map `counters`. Per-counter atomic adds; read without syscalls. */
 struct hptrace_counters {
-	struct hptrace_changes changes;
+	/* Changes that cannot be attributed to a namespace: they count for every one. What a namespace has seen change
+	 * is the sum of these and of its slot. */
+	struct hptrace_changes changes_anywhere;
 	__u64 count[HPTRACE_COUNTERS];
+	struct hptrace_changes changes[HPTRACE_CHANGE_SLOTS]; /* by hptrace_change_slot() */
 };
-HPTRACE_ASSERT(sizeof(struct hptrace_counters) == 160, "hptrace_counters layout");
+HPTRACE_ASSERT(sizeof(struct hptrace_counters) == 160 + 32 * HPTRACE_CHANGE_SLOTS, "hptrace_counters layout");
 
 /* The verdict cache (map `cache`, mmap'd): connections judged plainly fine. Empty (netns 0) entries never hit. */
 #define HPTRACE_CACHE_SLOTS 4096 /* power of two */

@@ -25,9 +25,10 @@ namespace {
 struct Program {
     std::string name;
     std::string function;
+    bool optional = false;  // left out where the kernel has no such function
 };
 
-// One way to observe something, all of its programs or none.
+// One way to observe something, all of its programs that are not optional or none.
 struct Variant {
     ProbeMode mode;
     std::vector<Program> programs;  // in the order of attaching
@@ -104,23 +105,33 @@ Object ipvs_object() {
                                       {{"conn_new_fixed", "ip_vs_conn_new"}, {"schedule_fixed", "ip_vs_schedule"}}}}}}};
 }
 
-// Ends are attached before beginnings: an end too many is recognised at once (see ChangeBalance).
-Probe change_probe(std::string subsystem, const std::string& function) {
+// Ends are attached before beginnings: an end too many is recognised at once (see ChangeBalance). told_netns: functions
+// that tell in which namespace the change is; without them it counts for all.
+Probe change_probe(std::string subsystem, const std::string& function,
+                   const std::vector<std::string>& told_netns = {}) {
+    const auto variant = [&](ProbeMode mode, const std::string& end, const std::string& begin) {
+        Variant out{mode, {}};
+        for (const auto& teller : told_netns) {
+            out.programs.push_back({teller + begin, teller, true});
+        }
+        out.programs.push_back({function + end, function});
+        out.programs.push_back({function + begin, function});
+        return out;
+    };
     return {.purpose = ProbePurpose::change,
             .subsystem = std::move(subsystem),
             .function = function,
-            .variants = {
-                {ProbeMode::fexit, {{function + "_fexit", function}, {function + "_fentry", function}}},
-                {ProbeMode::kprobe, {{function + "_kretprobe", function}, {function + "_kprobe", function}}},
-            }};
+            .variants = {variant(ProbeMode::fexit, "_fexit", "_fentry"),
+                         variant(ProbeMode::kprobe, "_kretprobe", "_kprobe")}};
 }
 
 std::vector<Object> all_objects() {
-    return {
-        nat_object(), ipvs_object(),
-        Object{.image = image_of(change_bpf__elf_bytes),
-               .probes = {change_probe("x_tables", "xt_replace_table"), change_probe("nf_tables", "nf_tables_commit"),
-                          change_probe("ip_vs", "ip_vs_genl_set_cmd"), change_probe("ip_vs", "do_ip_vs_set_ctl")}}};
+    return {nat_object(), ipvs_object(),
+            Object{.image = image_of(change_bpf__elf_bytes),
+                   .probes = {
+                       change_probe("x_tables", "xt_replace_table", {"xt_table_unlock", "xt_request_find_table_lock"}),
+                       change_probe("nf_tables", "nf_tables_commit"), change_probe("ip_vs", "ip_vs_genl_set_cmd"),
+                       change_probe("ip_vs", "do_ip_vs_set_ctl")}}};
 }
 
 Result<Functions> functions_of(const std::vector<Object>& objects) {
@@ -242,16 +253,20 @@ private:
     }
 
     [[nodiscard]] const std::string* missing_function(const Variant& variant) const {
-        const auto absent = [&](const Program& program) { return !functions_.contains(program.function); };
-        const auto found = std::ranges::find_if(variant.programs, absent);
+        const auto missing = [&](const Program& program) { return !program.optional && is_absent(program); };
+        const auto found = std::ranges::find_if(variant.programs, missing);
         return found == variant.programs.end() ? nullptr : &found->function;
     }
+
+    [[nodiscard]] bool is_absent(const Program& program) const { return !functions_.contains(program.function); }
 
     bool attach(const std::vector<Attempt*>& wanted, ProbeMode mode, Probes& attached) {
         std::vector<std::string> programs;
         for (const auto* attempt : wanted) {
             for (const auto& program : attempt->probe->variant(mode)->programs) {
-                programs.push_back(program.name);
+                if (!is_absent(program)) {
+                    programs.push_back(program.name);
+                }
             }
         }
         auto object = BpfObject::attach(object_.image, programs, maps_, filter_);

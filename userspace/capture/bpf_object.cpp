@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,9 @@ namespace {
 
 // Kernel-internal (include/linux/errno.h), but bpf() lets it out: no trampoline for this function.
 constexpr int enotsupp = 524;
+
+// What only kprobes remember: decisions on their way (bpf/nat.bpf.c), whose netns_ipvs is whose (bpf/ipvs.bpf.c).
+constexpr std::array<std::string_view, 2> maps_of_kprobes{"pending", "ipvs_netns"};
 
 std::unexpected<Error> refused(std::string what, int code, const LibbpfLog& log) {
     if (code == enotsupp) {
@@ -85,8 +89,8 @@ Result<BpfObject> BpfObject::attach(std::span<const std::byte> image, const std:
             if (const int error = bpf_map__set_initial_value(map, &filter, sizeof(filter)); error != 0) {
                 return refused("cannot hand the filter to the BPF programs", -error, log);
             }
-        } else if (bpf_map__type(map) == BPF_MAP_TYPE_LRU_HASH && !kprobes) {
-            bpf_map__set_autocreate(map, false);  // kprobes remember things, and nothing else does
+        } else if (!kprobes && std::ranges::find(maps_of_kprobes, name) != maps_of_kprobes.end()) {
+            bpf_map__set_autocreate(map, false);
         }
     }
     if (const int error = bpf_object__load(object); error != 0) {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <span>
@@ -15,7 +16,7 @@
 
 #include "base/clock.hpp"
 #include "capture/attach.hpp"
-#include "capture/change_balance.hpp"
+#include "capture/change_counts.hpp"
 #include "capture/libbpf_log.hpp"
 #include "capture/merger.hpp"
 #include "capture/module_watch.hpp"
@@ -108,7 +109,9 @@ public:
         : maps_(std::move(maps)),
           probes_(std::move(probes)),
           modules_(std::move(modules)),
-          merger_({.sees_commits = probes_.sees_commits(), .sees_clashes = probes_.sees_clashes()}) {}
+          merger_({.sees_commits = probes_.sees_commits(), .sees_clashes = probes_.sees_clashes()}) {
+        note_what_is_counted();
+    }
 
     // The ring's callback keeps the address of this object, hence apart from the constructor.
     Result<void> open_ring() {
@@ -123,7 +126,7 @@ public:
     // Hands over what is there and need not wait.
     Result<std::size_t> consume(const Sink& sink) {
         const auto now = boot_clock_ns();  // before reading: a commit that is in the ring is never taken for missing
-        static_cast<void>(changes());
+        change_counts_.look();
         const int status = ring_buffer__consume(ring_.get());
         if (status < 0) {
             return system_error("cannot read the ring buffer", -status);
@@ -183,6 +186,7 @@ public:
         }
         if (!changes) {
             modules_ = std::unexpected(changes.error());
+            note_what_is_counted();
             return std::unexpected(changes.error());
         }
         std::vector<SubsystemChange> result;
@@ -193,6 +197,7 @@ public:
             if (!loaded) {
                 probes_.unloaded(module, maps_);
             } else if (auto attached = probes_.loaded(module, maps_); !attached) {
+                note_what_is_counted();
                 return std::unexpected(attached.error());
             }
             result.push_back({.subsystem = module,
@@ -202,14 +207,16 @@ public:
                               .to_boot_ns = boot_clock_ns()});
         }
         merger_.set_sees(probes_.sees_commits(), probes_.sees_clashes());
+        note_what_is_counted();
         return result;
     }
 
     [[nodiscard]] bool handed_over(std::uint64_t boot_ns) const { return merger_.handed_over(boot_ns); }
     [[nodiscard]] int descriptor() const { return ring_buffer__epoll_fd(ring_.get()); }
     [[nodiscard]] const Probes& probes() const { return probes_; }
-    [[nodiscard]] bool misses_changes() const { return !modules_ || probes_.misses_changes(); }
-    hptrace_changes changes() { return balance_.observe(maps_.changes(), Clock::now().time_since_epoch()); }
+    [[nodiscard]] hptrace_changes changes(std::uint32_t netns) { return change_counts_.now(netns); }
+    [[nodiscard]] std::uint32_t tracked_sources() const { return tracked_sources_; }
+    [[nodiscard]] bool misses_changes() const { return misses_changes_; }
 
     [[nodiscard]] CaptureCounters counters() const {
         return {
@@ -223,6 +230,7 @@ public:
             .lost_commit = maps_.count(HPTRACE_COUNTER_LOST_COMMIT),
             .lost_pending = maps_.count(HPTRACE_COUNTER_LOST_PENDING),
             .missed_probes = probes_.missed(),
+            .forgotten = merger_.forgotten(),
         };
     }
 
@@ -238,8 +246,15 @@ private:
             not_understood_ = true;
             return;
         }
-        observation->connection.changes = balance_.apply(observation->connection.changes);
+        auto& connection = observation->connection;
+        connection.changes = change_counts_.repaired(connection.netns, connection.changes);
         merger_.take(*std::move(observation));
+    }
+
+    // For other threads: they cannot look at the probes while follow_modules() attaches some.
+    void note_what_is_counted() {
+        tracked_sources_ = probes_.tracked_sources();
+        misses_changes_ = !modules_ || probes_.misses_changes();
     }
 
     SharedMaps maps_;
@@ -248,7 +263,10 @@ private:
     std::uint64_t looked_for_modules_ = boot_clock_ns();
     std::unique_ptr<ring_buffer, FreeRing> ring_;
     Merger merger_;
-    ChangeBalance balance_;
+    ChangeCounts change_counts_{[this](std::uint32_t netns) { return maps_.changes(netns); },
+                                [] { return Clock::now().time_since_epoch(); }};
+    std::atomic<std::uint32_t> tracked_sources_;
+    std::atomic<bool> misses_changes_;
     std::uint64_t lost_commits_ = 0;
     std::array<std::uint64_t, 2> lost_decisions_{};  // at the last two looks, the later one first
     bool not_understood_ = false;
@@ -322,11 +340,11 @@ bool Capture::handed_over(std::uint64_t boot_ns) const {
 int Capture::descriptor() const {
     return impl_->descriptor();
 }
-hptrace_changes Capture::changes() const {
-    return impl_->changes();
+hptrace_changes Capture::changes(std::uint32_t netns) const {
+    return impl_->changes(netns);
 }
 std::uint32_t Capture::tracked_sources() const {
-    return impl_->probes().tracked_sources();
+    return impl_->tracked_sources();
 }
 bool Capture::misses_changes() const {
     return impl_->misses_changes();

@@ -60,6 +60,8 @@ struct CaptureCounters {
     std::uint64_t lost_commit = 0;    // commit notes lost (the connection itself is shown)
     std::uint64_t lost_pending = 0;   // kprobe mode: decisions that could not be joined
     std::uint64_t missed_probes = 0;  // kernel's own misses (recursion_misses, kprobe nmissed) where it counts them
+    // For lack of room: what was remembered of a connection, so that repeats of its decision are not shown as others.
+    std::uint64_t forgotten = 0;
 
     // Connections that match the filter and were left as they are, also by ip_vs (direct routing, tunnel). One that
     // ip_vs rewrites passes nf_nat first, unchanged.
@@ -82,8 +84,10 @@ struct CaptureOptions {
 
 class Capture {
 public:
-    // Called for every connection, in order of decision. A decision waits up to 200 ms for its commit. Repeats of a
-    // decision that never got committed (retransmits after a drop) are merged: the sink sees the first only.
+    // Called for every connection, in order of decision. A decision waits up to 200 ms for its commit. Of decisions
+    // that follow one another uncommitted (retransmits after a drop, see repeat_window()) the sink sees the first only,
+    // `committed` false. Whatever got committed it sees once, also if it is a repeat of such a one: a retransmission
+    // that gets through at last is handed over then, as a Connection of its own, `committed` true.
     using Sink = std::function<void(Connection&&)>;
 
     // Loads and attaches everything this kernel offers. What is not loaded yet is attached by follow_modules(). Fails
@@ -127,14 +131,21 @@ public:
     // does not announce single records.
     [[nodiscard]] int descriptor() const;
 
-    // Change counters as of now, repaired where the kernel missed a probe (see ChangeBalance), and comparable with
-    // those of Connections. Not for several threads at once. Sources whose probes are not attached stay at zero.
-    [[nodiscard]] hptrace_changes changes() const;
+    // Change counters as of now of the network namespace with that inode number, repaired where the kernel missed a
+    // probe (see ChangeBalance), and comparable with those of Connections made in it. A change whose namespace cannot
+    // be told counts for all, and seldom two namespaces count each other's (hptrace_change_slot()). Sources whose
+    // probes are not attached stay at zero. No system call.
+    //
+    // This and the next two may be called by any thread at any time: counters are memory shared with the kernel, their
+    // repair has a lock of its own. All else is for one thread.
+    [[nodiscard]] hptrace_changes changes(std::uint32_t netns) const;
     // Bit per enum hptrace_source: its change probes are attached, so its counters can be relied on.
     [[nodiscard]] std::uint32_t tracked_sources() const;
     // Rules or Services of some subsystem can change without any counter telling: it is there, or comes unnoticed, and
     // is not probed.
     [[nodiscard]] bool misses_changes() const;
+    // Asks the kernel, by two system calls for each program that is attached, what it missed: not to be called at every
+    // turn.
     [[nodiscard]] CaptureCounters counters() const;
 
 private:

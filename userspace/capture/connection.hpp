@@ -35,7 +35,7 @@ struct Connection {
     std::optional<bool> committed;   // did the first packet get through (within 200 ms)? absent: cannot tell
     std::optional<Process> process;  // only where it is true (local output)
     bool existing = false;           // found in conntrack, not seen being made
-    hptrace_changes changes{};       // change counters at the decision; all zero for existing connections
+    hptrace_changes changes{};       // of its namespace, at the decision; all zero for existing connections
 };
 
 }  // namespace hptrace

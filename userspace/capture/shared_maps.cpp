@@ -74,13 +74,18 @@ int SharedMaps::find(std::string_view name) const {
 }
 
 // Ends before begins: a change between the two shows as under way.
-hptrace_changes SharedMaps::changes() const {
+hptrace_changes SharedMaps::changes(std::uint32_t netns) const {
+    const auto& anywhere = mapped_->changes_anywhere;
+    const auto& here = mapped_->changes[hptrace_change_slot(netns)];
+    const auto sum = [](const __u32& a, const __u32& b) {
+        return __atomic_load_n(&a, __ATOMIC_ACQUIRE) + __atomic_load_n(&b, __ATOMIC_ACQUIRE);
+    };
     hptrace_changes out{};
     for (std::size_t i = 0; i < HPTRACE_SOURCES; ++i) {
-        out.end[i] = __atomic_load_n(&mapped_->changes.end[i], __ATOMIC_ACQUIRE);
+        out.end[i] = sum(anywhere.end[i], here.end[i]);
     }
     for (std::size_t i = 0; i < HPTRACE_SOURCES; ++i) {
-        out.begin[i] = __atomic_load_n(&mapped_->changes.begin[i], __ATOMIC_ACQUIRE);
+        out.begin[i] = sum(anywhere.begin[i], here.begin[i]);
     }
     return out;
 }
@@ -91,8 +96,8 @@ __u64 SharedMaps::count(hptrace_counter counter) const {
 
 // Begins before ends, as the programs do.
 void SharedMaps::count_change(hptrace_source source) {
-    __atomic_fetch_add(&mapped_->changes.begin[source], 1, __ATOMIC_ACQ_REL);
-    __atomic_fetch_add(&mapped_->changes.end[source], 1, __ATOMIC_ACQ_REL);
+    __atomic_fetch_add(&mapped_->changes_anywhere.begin[source], 1, __ATOMIC_ACQ_REL);
+    __atomic_fetch_add(&mapped_->changes_anywhere.end[source], 1, __ATOMIC_ACQ_REL);
 }
 
 }  // namespace hptrace

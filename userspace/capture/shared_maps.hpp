@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "base/error.hpp"
@@ -26,10 +27,11 @@ public:
     [[nodiscard]] int find(std::string_view name) const;
     [[nodiscard]] int events() const { return events_.get(); }
 
-    // As they are now, without a system call.
-    [[nodiscard]] hptrace_changes changes() const;
+    // As they are now, without a system call. From any thread.
+    // Of the network namespace with that inode number, with what could be any namespace's.
+    [[nodiscard]] hptrace_changes changes(std::uint32_t netns) const;
     [[nodiscard]] __u64 count(hptrace_counter counter) const;
-    // Counts a change that the programs could not count: they were not attached.
+    // Counts a change, in any namespace, that the programs could not count: they were not attached.
     void count_change(hptrace_source source);
 
 private:

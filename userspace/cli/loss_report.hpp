@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 
 #include "capture/capture.hpp"
 #include "cli/trace_outputs.hpp"
@@ -14,12 +15,12 @@ namespace hptrace {
 // Tells the outputs of losses, each place once a second at most.
 class LossReport {
 public:
-    // `last`: what was lost since the last time is told at once.
-    void tell(const CaptureCounters& counters, TraceOutputs& outputs, bool last);
+    // `last`: what was lost since the last time is told at once. ask: called only when they are told.
+    void tell(const std::function<CaptureCounters()>& ask, TraceOutputs& outputs, bool last);
 
 private:
     std::chrono::steady_clock::time_point told_;
-    std::array<Loss, 6> total_{};  // as told
+    std::array<Loss, places_of_loss.size()> total_{};  // as told
 };
 
 }  // namespace hptrace

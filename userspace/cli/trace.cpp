@@ -67,7 +67,10 @@ public:
           inherited_(std::move(inherited)),
           namespaces_(
               netns_pid(options.netns), options.host_root,
-              {.now = [capture] { return capture != nullptr ? capture->changes() : hptrace_changes{}; },
+              {.now =
+                   [capture](std::uint32_t inode) {
+                       return capture != nullptr ? capture->changes(inode) : hptrace_changes{};
+                   },
                .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; },
                .incomplete = [capture] { return capture != nullptr && capture->misses_changes(); }},
               [this](const NodeState& state) {
@@ -291,7 +294,7 @@ private:
             follow_state();
             report_names();
             handle_signals();
-            loss_report_.tell(capture_->counters(), outputs_, false);
+            loss_report_.tell([this] { return capture_->counters(); }, outputs_, false);
             outputs_.tell(&Output::turn, Health{.state_reads = reads_, .state_age_ns = boot_clock_ns() - read_ns_});
             manager_.turn();
             if (options_.json || !options_.journald) {  // else nothing is written there
@@ -436,7 +439,7 @@ private:
         Summary summary;
         summary.verdicts = verdicts_;
         const auto counters = capture_ != nullptr ? capture_->counters() : CaptureCounters();
-        loss_report_.tell(counters, outputs_, true);
+        loss_report_.tell([&counters] { return counters; }, outputs_, true);
         summary.lost = outputs_.writer().lost();
         if (capture_ != nullptr) {
             summary.seconds = std::chrono::duration<double>(Clock::now() - started_).count();

@@ -18,15 +18,15 @@ namespace {
 constexpr std::uint64_t look_for_interval_ns = 30'000'000'000;
 
 template <class Reader>
-StateHistory::Sources sources_of(const std::shared_ptr<Reader>& reader, const ChangeCounters& counters,
-                                 TracedNetns::OnRead on_read) {
+StateHistory::Sources sources_of(const std::shared_ptr<Reader>& reader, std::uint32_t inode,
+                                 const ChangeCounters& counters, TracedNetns::OnRead on_read) {
     return {.read =
                 [reader, on_read = std::move(on_read)] {
                     auto read = reader->read();
                     on_read(*read.state);
                     return read;
                 },
-            .changes = counters.now,
+            .changes = [now = counters.now, inode] { return now(inode); },
             .announced = {},
             .tracked = counters.tracked,
             .incomplete = counters.incomplete,
@@ -38,7 +38,7 @@ StateHistory::Sources sources_of(const std::shared_ptr<Reader>& reader, const Ch
 std::unique_ptr<TracedNetns> TracedNetns::here(const NodeRoot& node_root, const ChangeCounters& counters,
                                                OnRead on_read, ClusterNamesSource cluster) {
     const auto reader = std::make_shared<NodeReader>(native_sources(PodFolders::below(node_root)), counters);
-    auto sources = sources_of(reader, counters, std::move(on_read));
+    auto sources = sources_of(reader, current_netns_inode().value_or(0), counters, std::move(on_read));
     sources.announced = [reader] { return reader->announced(); };
     return std::unique_ptr<TracedNetns>(new TracedNetns(std::move(sources), std::move(cluster)));
 }
@@ -46,7 +46,7 @@ std::unique_ptr<TracedNetns> TracedNetns::here(const NodeRoot& node_root, const 
 std::unique_ptr<TracedNetns> TracedNetns::elsewhere(std::uint32_t inode, const std::filesystem::path& host_root,
                                                     const ChangeCounters& counters, OnRead on_read) {
     const auto reader = std::make_shared<NetnsVisitor>(inode, host_root, counters);
-    return std::unique_ptr<TracedNetns>(new TracedNetns(sources_of(reader, counters, std::move(on_read))));
+    return std::unique_ptr<TracedNetns>(new TracedNetns(sources_of(reader, inode, counters, std::move(on_read))));
 }
 
 bool TracedNetns::refused() const {

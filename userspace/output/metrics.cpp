@@ -89,8 +89,8 @@ public:
                                                        {"protocol", std::string(to_string(protocol))}}));
             }
         }
-        for (const auto* where : {"ring_buffer", "pending", "missed_probes", "commit", "journal", "output"}) {
-            lost_.Add({{"where", where}});
+        for (const auto where : places_of_loss) {
+            lost_.Add({{"where", std::string(where)}});
         }
         BuildGauge()
             .Name("hptrace_build_info")

@@ -28,8 +28,12 @@ struct Beginning {
     std::size_t unread_rules = 0;
 };
 
+// Where something can be lost, as it is told (docs/json-schema.json).
+inline constexpr std::array<std::string_view, 7> places_of_loss{"ring_buffer", "pending", "missed_probes", "commit",
+                                                                "repeats",     "journal", "output"};
+
 struct Loss {
-    std::string_view where;   // "ring_buffer", "pending", "missed_probes", "commit", "journal", "output"
+    std::string_view where;   // one of places_of_loss
     std::uint64_t count = 0;  // since it was last said
 };
 

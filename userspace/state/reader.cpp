@@ -84,7 +84,7 @@ NodeReader::NodeReader(NodeSources sources, ChangeCounters counters)
       netns_(current_netns_inode().value_or(0)) {}
 
 hptrace_changes NodeReader::now() const {
-    return counters_.now ? counters_.now() : hptrace_changes{};
+    return counters_.now ? counters_.now(netns_) : hptrace_changes{};
 }
 
 template <class T, class Update>
@@ -218,13 +218,17 @@ StateRead NetnsVisitor::nothing_read(std::string why) const {
     state.index();
     StateRead read;
     read.boot_ns = state.boot_ns;
-    read.changes = read.changes_after = counters_.now ? counters_.now() : hptrace_changes{};
+    read.changes = read.changes_after = counters_.now ? counters_.now(inode_) : hptrace_changes{};
     read.state = std::make_shared<const NodeState>(std::move(state));
     return read;
 }
 
 StateRead read_node_state(const ReaderOptions& options) {
-    return NodeReader(visited_sources(options.pods), {.now = options.changes}).read();
+    ChangeCounters counters;
+    if (options.changes) {
+        counters.now = [&options](std::uint32_t /*netns*/) { return options.changes(); };
+    }
+    return NodeReader(visited_sources(options.pods), std::move(counters)).read();
 }
 
 }  // namespace hptrace

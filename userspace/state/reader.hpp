@@ -20,7 +20,7 @@ namespace hptrace {
 
 // The change counters of the kernel side (bpf/change.bpf.c).
 struct ChangeCounters {
-    std::function<hptrace_changes()> now;      // Capture::changes
+    std::function<hptrace_changes(std::uint32_t netns)> now;  // of a namespace, by its inode number: Capture::changes
     std::function<std::uint32_t()> tracked{};  // bit per enum hptrace_source that can be relied on; none by default
     std::function<bool()> incomplete{};        // Capture::misses_changes
 };
@@ -40,9 +40,7 @@ struct StateRead {
 // Reads the state of one network namespace again and again, each time only what may have changed.
 //
 // It keeps, per source, what its content means, and when a reading has to ask the source again:
-// - iptables-legacy, nf_tables and ip_vs: when their counter moved. The counters are of all namespaces together, so
-// what
-//   is found may well be the same.
+// - iptables-legacy, nf_tables and ip_vs: when their counter moved. What is found may well be the same.
 // - local addresses: when rtnetlink announced a change.
 // - what names pods: when files changed (PodSource).
 // - ipset: always, it announces nothing. So do sources whose counter is not tracked, and what could not be read before.

@@ -60,7 +60,7 @@ public:
                      return std::exchange(pods_changed, false) ? std::optional(pods) : std::nullopt;
                  },
                  .pods_announced = [this] { return pods_changed; }},
-                {.now = [this] { return changes; }, .tracked = [this] { return tracked; }}};
+                {.now = [this](std::uint32_t) { return changes; }, .tracked = [this] { return tracked; }}};
     }  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks): the reader owns its functions
 
     void change(hptrace_source source) {
@@ -366,7 +366,7 @@ TEST_CASE("a real node: only what changed is read again", "[node_reader]") {
         Counts read;
         hptrace_changes changes{};
         NodeReader reader(counting(native_sources(PodFolders::below(root.path())), read),
-                          {.now = [&] { return changes; }, .tracked = [] { return 7U; }});
+                          {.now = [&](std::uint32_t) { return changes; }, .tracked = [] { return 7U; }});
         NodeStatePtr last;
         std::vector<Step> seen;
         const auto step = [&](const std::string& what) {

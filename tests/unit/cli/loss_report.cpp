@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "cli/loss_report.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+#include <chrono>
+
+using namespace hptrace;
+
+TEST_CASE("the kernel is asked for losses when they are told, not at every turn") {
+    const TraceOptions options;
+    const NodeState state;
+    TraceOutputs outputs(options, state, nullptr);
+    LossReport report;
+    int asked = 0;
+    const auto ask = [&asked] {
+        ++asked;
+        return CaptureCounters{};
+    };
+    const auto begun = std::chrono::steady_clock::now();
+    for (int turn = 0; turn < 1000; ++turn) {
+        report.tell(ask, outputs, false);
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
+    CHECK(asked <= 1 + static_cast<int>(took.count()));
+    // The last time nothing may be left out.
+    const auto before = asked;
+    report.tell(ask, outputs, true);
+    CHECK(asked == before + 1);
+}
