@@ -3,7 +3,8 @@
 """Nodes that are network namespaces: hptrace --netns all, PID and PATH.
 
 Two nodes have the same addresses. On the first one a hostPort takes the Service over; on the second one, which is a
-process with files of its own as kind's nodes are, the Service wins. A third namespace is gone before hptrace looks."""
+process with files of its own as kind's nodes are, the Service wins. A third namespace is gone before hptrace looks. In a
+fourth one rules and Services change all the time, which is none of the first one's business."""
 
 import argparse
 import json
@@ -12,11 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from lib import hptrace  # noqa: E402
+from lib.changes import Churn, rewrite_table  # noqa: E402
 from lib.footprint import changes_since, footprint  # noqa: E402
 from lib.incident import MYSQL, ROWS, Incident  # noqa: E402
 from lib.netns import Namespace, private_mounts, private_network  # noqa: E402
@@ -25,6 +29,7 @@ from lib.servers import ask_once  # noqa: E402
 
 PREFIX = "k-"
 PORTS = "3306,30306"
+METRICS = "127.0.0.1:9753"
 TO_SERVICE = [(protocol, MYSQL.address[family], MYSQL.port) for family in (4, 6) for protocol in ("tcp", "udp")]
 TO_NODE_PORT = [("tcp", "192.168.0.2", MYSQL.node_port)]
 
@@ -236,6 +241,46 @@ class Test:
         pods = {record["rule"].get("pod", {}).get("name") for record in program.records("conflict")}
         self.check("PATH", "audit", program, [] if pods == {"mysql-b-0", "mysql-c-0"} else [f"pods {pods}"])
 
+    def changes_elsewhere(self, *arguments):
+        """They cost no reading here, and do not keep conflicts from being told. Those made from elsewhere do count."""
+        program = hptrace.Hptrace(self.home, self.binary, "--netns", self.node.path, "--port", PORTS, "--json",
+                                  "--metrics", METRICS, *arguments)
+        problems = [] if program.wait_tracing() else ["did not trace"]
+        before = self.reads()
+        while (now := self.reads(after=1)) != before:
+            before = now
+        other = Namespace.create("churning")
+        churn = Churn(other)
+        hptrace.wait_until(lambda: churn.changes >= 50)
+        rewrite_table(other, "filter")
+        problems += [] if churn.changes >= 50 else [f"only {churn.changes} changes"]
+        problems += [] if (now := self.reads(after=1)) == before else [f"{now - before} reads for another's changes"]
+
+        def of_kind(record_type):
+            return sorted(record["conflict_id"] for record in program.records(record_type))
+        told = of_kind("conflict")
+        self.incident.delete_pods()
+        if not told or not hptrace.wait_until(lambda: of_kind("conflict_ended") == told):
+            problems.append(f"ended: {of_kind('conflict_ended')}, of {told}")
+        self.incident.add_pods()
+        if not hptrace.wait_until(lambda: of_kind("conflict") == sorted(2 * told)):
+            problems.append(f"told: {of_kind('conflict')}, not {told} again")
+        churn.close()
+        other.delete()
+        before = self.reads(after=2)
+        rewrite_table(self.node, "nat")
+        if not hptrace.wait_until(lambda: self.reads() > before, limit=30):
+            problems.append("a table replaced from elsewhere was not read")
+        program.status = program.stop()
+        self.check("one", "changes elsewhere", program, problems)
+
+    def reads(self, after=0):
+        """How often hptrace has read the state, so many seconds from now."""
+        time.sleep(after)
+        with self.home, urllib.request.urlopen(f"http://{METRICS}/metrics", timeout=30) as answer:
+            text = answer.read().decode()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("hptrace_state_reads_total "))
+
     def pod(self):
         """A pod without the host network is not the node."""
         for command in (("--duration", "0.2"), ("--existing",), ("audit",)):
@@ -256,6 +301,8 @@ class Test:
         self.vanished()
         self.one()
         self.pod()
+        self.changes_elsewhere()
+        self.changes_elsewhere("--probe", "kprobe")
         self.ends()
         self.incident.close()
 

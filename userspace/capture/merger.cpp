@@ -159,7 +159,7 @@ void Merger::commit(Observation&& observation) {
     const auto open = uncommitted_.find(key);
     auto* first = open == uncommitted_.end() ? nullptr : waiting(open->second.first);
     // The first of several equal decisions stands for all of them.
-    auto* shown = own != nullptr && !own->repeat ? own : first;
+    auto* shown = own != nullptr ? standing_for(*own) : first;
     for (auto* entry : {shown, own}) {
         if (entry != nullptr) {
             settle(*entry);

@@ -204,6 +204,16 @@ TEST_CASE("a repeat whose commit may have been lost is handed over, claiming not
     test.merger.commits_lost();
     REQUIRE(test.release(1200 * ms) == 1);
     CHECK_FALSE(test.out[1].committed);
+
+    // Also if it waited already when the first one went.
+    Fixture other;
+    other.merger.take(Fixture::decision(1, 0));
+    other.merger.take(Fixture::decision(2, 150 * ms));
+    CHECK(other.release(250 * ms) == 1);
+    other.merger.commits_lost();
+    CHECK_FALSE(other.merger.handed_over(150 * ms));
+    REQUIRE(other.release(350 * ms) == 1);
+    CHECK_FALSE(other.out[1].committed);
 }
 
 TEST_CASE("a commit that shows no decision of its own is handed over, though equal ones were dropped") {
@@ -427,6 +437,19 @@ TEST_CASE("memory is bounded: the oldest dropped connections are forgotten first
     test.merger.take(Fixture::decision(12, 200'000 * ms, 4));
     CHECK(test.release(200'200 * ms) == 1);
     CHECK(test.merger.forgotten() == 2);
+}
+
+TEST_CASE("a flood makes nothing of what is committed go under") {
+    Fixture test({.capacity = 2});
+    test.merger.take(Fixture::decision(1, 0, 1));
+    test.merger.take(Fixture::decision(2, 1, 1));  // dropped, and tried again
+    for (std::uint16_t port = 2; port <= 5; ++port) {
+        test.merger.take(Fixture::decision(port + 1U, 2, port));
+    }
+    test.merger.take(Fixture::commit(2, 3, 1));
+    test.release(1000 * ms);
+    REQUIRE(test.out.size() == 5);
+    CHECK(test.out[0].committed == true);
 }
 
 TEST_CASE("commits that are forgotten too soon are counted") {

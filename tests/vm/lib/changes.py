@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Changes of rules and Services, by every way that hptrace counts, and from where they are least expected."""
+
+import ctypes
+import os
+import socket
+import struct
+import threading
+
+# Each is undone by the one after it, or by itself.
+_COMMANDS = (("nft", "add table ip churn; delete table ip churn"),
+             ("iptables-legacy", "-w", "-A", "OUTPUT", "-j", "ACCEPT"),
+             ("iptables-legacy", "-w", "-D", "OUTPUT", "-j", "ACCEPT"),
+             ("ipvsadm", "-A", "-t", "192.0.2.1:80"),
+             ("ipvsadm", "-D", "-t", "192.0.2.1:80"))
+
+_IPT_SO_SET_REPLACE = _IPT_SO_GET_INFO = 64  # linux/netfilter_ipv4/ip_tables.h
+_IPT_SO_GET_ENTRIES = 65
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Churn:
+    """Something of a namespace changes all the time, in a thread, until close()."""
+
+    def __init__(self, namespace):
+        self.changes, self._problem = 0, None
+        self._namespace = namespace
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self):
+        self._stop.set()
+        self._thread.join()
+        if self._problem:
+            raise self._problem
+
+    def _run(self):
+        try:
+            while not self._stop.is_set():
+                for command in _COMMANDS:
+                    self._namespace.run(*command)
+                    self.changes += 1
+        except Exception as error:  # it is the test's
+            self._problem = error
+
+
+def rewrite_table(namespace, table):
+    """Replaces an IPv4 table of iptables-legacy by itself, through a socket of the namespace, from outside of it."""
+    with namespace:
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    name = table.encode().ljust(32, b"\0")
+    info = _get(raw, _IPT_SO_GET_INFO, name, 84)  # struct ipt_getinfo
+    valid_hooks, *points = struct.unpack_from("11I", info, 32)
+    number, size = struct.unpack_from("2I", info, 76)
+    entries = _get(raw, _IPT_SO_GET_ENTRIES, name + struct.pack("I", size), 40 + size)[40:]  # struct ipt_get_entries
+    counters = ctypes.create_string_buffer(16 * number)
+    replace = name + struct.pack("3I", valid_hooks, number, size) + struct.pack("10I", *points)  # struct ipt_replace
+    replace += struct.pack("IQ", number, ctypes.addressof(counters)) + entries
+    raw.setsockopt(socket.SOL_IP, _IPT_SO_SET_REPLACE, replace)
+    raw.close()
+
+
+def _get(raw, option, request, size):
+    buffer, length = ctypes.create_string_buffer(request, size), ctypes.c_uint(size)
+    if _libc.getsockopt(raw.fileno(), socket.SOL_IP, option, buffer, ctypes.byref(length)) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return buffer.raw
