@@ -7,6 +7,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 #include <string>
 
 #include "fresh_netns.hpp"
@@ -143,7 +144,12 @@ TEST_CASE("another namespace is visited for each reading, and may go away") {
     const auto own = current_netns_inode().value();
     NamedNetns named;
     const auto inode = named.inode();
-    NetnsVisitor visitor(inode, "/", {.now = {}});
+    std::set<std::uint32_t> counted;  // the namespaces that change counters were asked for
+    const ChangeCounters counters{.now = [&counted](std::uint32_t netns) {
+        counted.insert(netns);
+        return hptrace_changes{};
+    }};
+    NetnsVisitor visitor(inode, "/", counters);
     CHECK(visitor.read().state->local_addresses.empty());
     named.run_inside("ip link set lo up && ip address add 10.96.0.10 dev lo");
     const auto first = visitor.read().state;
@@ -160,6 +166,7 @@ TEST_CASE("another namespace is visited for each reading, and may go away") {
     REQUIRE(gone.state->sources.size() == 1);
     CHECK(gone.state->sources.at(std::string(netns_source)).state == SourceState::unreadable);
     CHECK_FALSE(gone.watched);
+    CHECK(counted == std::set{inode});
     CHECK(current_netns_inode() == own);
 }
 
