@@ -57,7 +57,7 @@ def rewrite_table(namespace, table):
     entries = _get(raw, _IPT_SO_GET_ENTRIES, name + struct.pack("I", size), 40 + size)[40:]  # struct ipt_get_entries
     counters = ctypes.create_string_buffer(16 * number)
     replace = name + struct.pack("3I", valid_hooks, number, size) + struct.pack("10I", *points)  # struct ipt_replace
-    replace += struct.pack("IQ", number, ctypes.addressof(counters)) + entries
+    replace += struct.pack("=IQ", number, ctypes.addressof(counters)) + entries
     raw.setsockopt(socket.SOL_IP, _IPT_SO_SET_REPLACE, replace)
     raw.close()
 
