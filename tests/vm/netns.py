@@ -251,9 +251,9 @@ class Test:
             before = now
         other = Namespace.create("churning")
         churn = Churn(other)
-        hptrace.wait_until(lambda: churn.changes >= 50)
+        hptrace.wait_until(lambda: churn.changes >= 20)
         rewrite_table(other, "filter")
-        problems += [] if churn.changes >= 50 else [f"only {churn.changes} changes"]
+        problems += [] if churn.changes >= 20 else [f"only {churn.changes} changes"]
         problems += [] if (now := self.reads(after=1)) == before else [f"{now - before} reads for another's changes"]
 
         def of_kind(record_type):
