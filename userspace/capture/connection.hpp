@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/address.hpp"
 #include "hptrace/record.h"
@@ -17,6 +20,32 @@ struct Process {
     std::uint32_t pid = 0;
     std::string comm;
 };
+
+// Of conntrack's entry of a TCP connection; enum tcp_conntrack (include/uapi/linux/netfilter/nf_conntrack_tcp.h).
+enum class TcpState : std::uint8_t {
+    none,
+    syn_sent,
+    syn_recv,
+    established,
+    fin_wait,
+    close_wait,
+    last_ack,
+    time_wait,
+    close,
+    syn_sent2
+};
+// By TcpState. /proc/net/nf_conntrack has them in capitals (tcp_conntrack_names, nf_conntrack_proto_tcp.c).
+inline constexpr std::array<std::string_view, 10> tcp_state_names{"none",     "syn_sent",   "syn_recv", "established",
+                                                                  "fin_wait", "close_wait", "last_ack", "time_wait",
+                                                                  "close",    "syn_sent2"};
+static_assert(tcp_state_names.size() == static_cast<std::size_t>(TcpState::syn_sent2) + 1);
+constexpr std::string_view to_string(TcpState state) {
+    return tcp_state_names.at(static_cast<std::size_t>(state));
+}
+// One of the ends has closed it, or reset it: whatever led it where it goes, it is about to be gone.
+constexpr bool is_closing(TcpState state) {
+    return state >= TcpState::fin_wait && state <= TcpState::close;
+}
 
 // What the kernel did with one connection, observed, never predicted.
 struct Connection {
@@ -35,7 +64,10 @@ struct Connection {
     std::optional<bool> committed;   // did the first packet get through (within 200 ms)? absent: cannot tell
     std::optional<Process> process;  // only where it is true (local output)
     bool existing = false;           // found in conntrack, not seen being made
-    hptrace_changes changes{};       // of its namespace, at the decision; all zero for existing connections
+    // Of existing connections; absent: another protocol, or conntrack does not say.
+    std::optional<TcpState> tcp_state{};
+    std::optional<std::int64_t> began_ns{};  // CLOCK_REALTIME; only with net.netfilter.nf_conntrack_timestamp
+    hptrace_changes changes{};               // of its namespace, at the decision; all zero for existing connections
 };
 
 }  // namespace hptrace

@@ -7,6 +7,8 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 
+#include <algorithm>
+#include <cctype>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -93,6 +95,29 @@ std::optional<std::pair<Endpoint, Endpoint>> parse_tuple(std::istream& words) {
                      Endpoint{.ip = *destination, .port = *destination_port}};
 }
 
+// The word before the tuples that names a state: "ipv4     2 tcp      6 119 TIME_WAIT src=…". Of an offloaded
+// connection there is no timeout, so it is found by what it says and not by its place.
+std::optional<TcpState> tcp_state_in(const std::string& line) {
+    std::istringstream words(line);
+    for (std::string word; words >> word && !word.contains('=');) {
+        std::ranges::transform(word, word.begin(),
+                               [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
+        if (const auto found = std::ranges::find(tcp_state_names, word); found != tcp_state_names.end()) {
+            return static_cast<TcpState>(found - tcp_state_names.begin());
+        }
+    }
+    return std::nullopt;
+}
+
+// CTA_PROTOINFO_TCP_STATE; nothing: not told, or one that this program does not know.
+std::optional<TcpState> tcp_state_of(const nf_conntrack* entry) {
+    if (nfct_attr_is_set(entry, ATTR_TCP_STATE) <= 0) {
+        return std::nullopt;
+    }
+    const auto state = nfct_get_attr_u8(entry, ATTR_TCP_STATE);
+    return state < tcp_state_names.size() ? std::optional(static_cast<TcpState>(state)) : std::nullopt;
+}
+
 // "ipv4     2 tcp      6 431999 ESTABLISHED src=… …": nothing if the protocol is none of a Service.
 Result<std::optional<ConntrackEntry>> parse_conntrack_line(const std::string& line) {
     std::istringstream words(line);
@@ -119,7 +144,8 @@ Result<std::optional<ConntrackEntry>> parse_conntrack_line(const std::string& li
                           .original_destination = original->second,
                           .reply_source = reply->first,
                           .reply_destination = reply->second,
-                          .status = std::nullopt};
+                          .status = std::nullopt,
+                          .tcp_state = protocol == Protocol::tcp ? tcp_state_in(line) : std::nullopt};
 }
 
 // "0A60000A" in host order, or an IPv6 address as usual.
@@ -182,15 +208,19 @@ Result<std::optional<ConntrackEntry>> parse_conntrack(const Message& message) {
     if (!original_source || !original_destination || !reply_source || !reply_destination) {
         return failure("conntrack message without its tuples");
     }
-    return ConntrackEntry{.protocol = *protocol,
-                          .zone = nfct_get_attr_u16(entry, ATTR_ZONE),
-                          .original_source = *original_source,
-                          .original_destination = *original_destination,
-                          .reply_source = *reply_source,
-                          .reply_destination = *reply_destination,
-                          .status = nfct_attr_is_set(entry, ATTR_STATUS) > 0
-                                        ? std::optional(nfct_get_attr_u32(entry, ATTR_STATUS))
-                                        : std::nullopt};
+    return ConntrackEntry{
+        .protocol = *protocol,
+        .zone = nfct_get_attr_u16(entry, ATTR_ZONE),
+        .original_source = *original_source,
+        .original_destination = *original_destination,
+        .reply_source = *reply_source,
+        .reply_destination = *reply_destination,
+        .status = nfct_attr_is_set(entry, ATTR_STATUS) > 0 ? std::optional(nfct_get_attr_u32(entry, ATTR_STATUS))
+                                                           : std::nullopt,
+        .tcp_state = tcp_state_of(entry),
+        .began_ns = nfct_attr_is_set(entry, ATTR_TIMESTAMP_START) > 0
+                        ? std::optional(static_cast<std::int64_t>(nfct_get_attr_u64(entry, ATTR_TIMESTAMP_START)))
+                        : std::nullopt};
 }
 
 Result<std::vector<ConntrackEntry>> parse_conntrack_text(std::istream& text) {
@@ -251,6 +281,8 @@ std::optional<Connection> rewritten_connection(const ConntrackEntry& entry, cons
     connection.reply_destination = entry.reply_destination;
     connection.committed = true;
     connection.existing = true;
+    connection.tcp_state = entry.tcp_state;
+    connection.began_ns = entry.began_ns;
     return connection;
 }
 

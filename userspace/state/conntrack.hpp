@@ -23,7 +23,9 @@ struct ConntrackEntry {
     Endpoint original_destination;
     Endpoint reply_source;
     Endpoint reply_destination;
-    std::optional<std::uint32_t> status;  // IPS_*; absent in the text form
+    std::optional<std::uint32_t> status;     // IPS_*; absent in the text form
+    std::optional<TcpState> tcp_state{};     // absent: not TCP, or not told
+    std::optional<std::int64_t> began_ns{};  // CLOCK_REALTIME; absent: not told
 };
 
 // What ip_vs has rewritten, from ip_vs_conn: protocol, client, virtual address.

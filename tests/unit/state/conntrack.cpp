@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <sys/socket.h>
@@ -61,6 +62,8 @@ Fd listen_on(std::string_view where) {
     return server;
 }
 
+constexpr std::uint32_t seen_reply = IPS_SEEN_REPLY | IPS_CONFIRMED | IPS_ASSURED;
+
 struct Seen {
     Result<std::vector<Connection>> connections;
     std::uint32_t netns;
@@ -90,6 +93,16 @@ MessageBuilder conntrack_message(std::uint32_t status, std::uint8_t protocol = I
     return message;
 }
 
+// The same with a state of TCP.
+MessageBuilder tcp_message(std::uint8_t state) {
+    auto message = conntrack_message(seen_reply | IPS_DST_NAT);
+    message.nest(CTA_PROTOINFO | NLA_F_NESTED, [&](MessageBuilder& info) {
+        info.nest(CTA_PROTOINFO_TCP | NLA_F_NESTED,
+                  [&](MessageBuilder& tcp) { tcp.attribute(CTA_PROTOINFO_TCP_STATE, state); });
+    });
+    return message;
+}
+
 ConntrackEntry entry(std::string_view to, std::string_view answered_by, std::optional<std::uint32_t> status) {
     return {.protocol = Protocol::tcp,
             .zone = 0,
@@ -99,8 +112,6 @@ ConntrackEntry entry(std::string_view to, std::string_view answered_by, std::opt
             .reply_destination = endpoint("10.224.0.223:51120"),
             .status = status};
 }
-
-constexpr std::uint32_t seen_reply = IPS_SEEN_REPLY | IPS_CONFIRMED | IPS_ASSURED;
 
 }  // namespace
 
@@ -216,6 +227,57 @@ TEST_CASE("conntrack messages are read, malformed ones are errors", "[conntrack]
         // Cut behind the tuples it may pass, before never.
         CHECK((!result || !*result || (*result)->reply_destination == endpoint("10.224.0.223:51120")));
     }
+}
+
+TEST_CASE("the state of a TCP connection is known, as far as conntrack tells it", "[conntrack]") {
+    static_assert(static_cast<int>(TcpState::time_wait) == TCP_CONNTRACK_TIME_WAIT);
+    static_assert(static_cast<int>(TcpState::syn_sent2) == TCP_CONNTRACK_SYN_SENT2);
+    for (std::uint8_t state = 0; state < tcp_state_names.size(); ++state) {
+        auto message = tcp_message(state);
+        CHECK(parse_conntrack(message.message()).value()->tcp_state == static_cast<TcpState>(state));
+    }
+    for (const auto unknown : {std::uint8_t{10}, std::uint8_t{255}}) {
+        auto message = tcp_message(unknown);
+        CHECK_FALSE(parse_conntrack(message.message()).value()->tcp_state);
+    }
+    auto none = conntrack_message(seen_reply | IPS_DST_NAT);
+    CHECK_FALSE(parse_conntrack(none.message()).value()->tcp_state);
+    CHECK_FALSE(parse_conntrack(none.message()).value()->began_ns);
+
+    const auto connections = in_fresh_netns([] {
+        const auto add = [](int port, std::string_view state) {
+            run(
+                fmt::format("conntrack -I --timeout 600 -p tcp --state {} -s 10.224.0.1 -d 10.96.0.{} --sport 1000 "
+                            "--dport 80 --dst-nat 10.224.0.9:80 >/dev/null 2>&1",
+                            state, port));
+        };
+        add(1, "ESTABLISHED");
+        add(2, "TIME_WAIT");
+        add(3, "CLOSE_WAIT");
+        return read_existing_connections();
+    });
+    REQUIRE(connections);
+    const auto state_of = [&](std::string_view original) { return find(*connections, original)->tcp_state; };
+    CHECK(state_of("10.96.0.1:80") == TcpState::established);
+    CHECK(state_of("10.96.0.2:80") == TcpState::time_wait);
+    CHECK(state_of("10.96.0.3:80") == TcpState::close_wait);
+}
+
+TEST_CASE("/proc/net/nf_conntrack tells the state of TCP", "[conntrack]") {
+    const auto state_of = [](const std::string& beginning) {
+        std::istringstream text(beginning +
+                                "src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 src=10.0.0.3 dst=10.0.0.1 "
+                                "sport=2 dport=1 mark=0 TIME_WAIT=1 zone=0 use=2\n");
+        return parse_conntrack_text(text).value().at(0).tcp_state;
+    };
+    CHECK(state_of("ipv4     2 tcp      6 119 TIME_WAIT ") == TcpState::time_wait);
+    CHECK(state_of("ipv4     2 tcp      6 431999 ESTABLISHED ") == TcpState::established);
+    CHECK(state_of("ipv4     2 tcp      6 9 CLOSE ") == TcpState::close);
+    CHECK(state_of("ipv4     2 tcp      6 SYN_SENT2 ") == TcpState::syn_sent2);  // offloaded: no timeout
+    CHECK_FALSE(state_of("ipv4     2 tcp      6 "));
+    CHECK_FALSE(state_of("ipv4     2 tcp      6 9 NEW_STATE "));
+    CHECK_FALSE(state_of("ipv4     2 udp      17 29 "));
+    CHECK_FALSE(state_of("ipv4     2 sctp     132 9 ESTABLISHED "));
 }
 
 TEST_CASE("/proc/net/nf_conntrack is understood", "[conntrack]") {
