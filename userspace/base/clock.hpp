@@ -13,4 +13,11 @@ inline std::uint64_t boot_clock_ns() {
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
+// CLOCK_REALTIME in nanoseconds: the clock of files' times.
+inline std::int64_t real_clock_ns() {
+    timespec now{};
+    static_cast<void>(clock_gettime(CLOCK_REALTIME, &now));
+    return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+}
+
 }  // namespace hptrace

@@ -2,10 +2,10 @@
 // Commands that are printed for people to copy into a shell.
 #pragma once
 
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 namespace hptrace {
 

@@ -18,16 +18,23 @@ namespace hptrace {
 
 namespace {
 
-int audit_status(const std::vector<Conflict>& conflicts, const std::vector<HostPortRule>& leaked, bool strict,
-                 bool can_be_clean) {
-    const auto counts = [strict](const Conflict& conflict) {
-        return !conflict.bypass &&
-               (conflict.winner == Winner::hostport || (strict && conflict.winner == Winner::depends));
-    };
-    if (std::ranges::any_of(conflicts, counts) || (strict && !leaked.empty())) {
-        return exit_hijack;
+AuditSummary summarize(const std::vector<Conflict>& conflicts, const std::vector<LeakedRule>& leaked,
+                       const NodeState& state, const AuditOptions& options) {
+    AuditSummary summary;
+    for (const auto& conflict : conflicts) {
+        auto& count = conflict.bypass                       ? summary.harmless
+                      : conflict.winner == Winner::hostport ? summary.taken
+                      : conflict.winner == Winner::depends  ? summary.possible
+                                                            : summary.served;
+        ++count;
     }
-    return can_be_clean ? exit_clean : exit_unproven;
+    summary.leaked = leaked.size();
+    summary.unread_sources = unread_sources(state);
+    summary.unread_rules = state.unread_rules.size();
+    summary.doubts = not_proven(state, options.filter);
+    summary.alarm = summary.taken > 0 || (options.strict && summary.possible + summary.leaked > 0);
+    summary.exit_status = summary.alarm ? exit_hijack : summary.doubts.empty() ? exit_clean : exit_unproven;
+    return summary;
 }
 
 Result<NodeStatePtr> read_state(const AuditOptions& options) {
@@ -78,26 +85,27 @@ int run_audit(const AuditOptions& options) {
     const auto leaked = find_leaked(*state, options.filter);
 
     Writer writer(STDOUT_FILENO);
+    const auto output =
+        options.json
+            ? make_json_output(writer, {.node = state->node, .version = HPTRACE_VERSION, .netns = state->netns})
+            : make_text_output(writer, {});
+    output->begin(overview(*state, options.filter));
     if (options.json) {
-        const auto output = make_json_output(writer, {.node = state->node, .netns = state->netns});
         for (const auto& conflict : conflicts) {
             output->conflict(conflict);
         }
         for (const auto& rule : leaked) {
             output->leaked(rule);
         }
-    } else {
-        make_text_output(writer, {})->begin(overview(*state, options.filter));
-        if (conflicts.empty() && leaked.empty()) {
-            writer.line("no conflict between a Service and a HostPort rule");
-        } else {
-            print_audit(writer, conflicts, leaked);
-        }
+    } else if (!conflicts.empty() || !leaked.empty()) {
+        print_audit(writer, conflicts, leaked);
     }
     for (const auto& lines : {not_understood(*state), nothing_to_see(*state, options.filter)}) {
         std::ranges::for_each(lines, note);
     }
-    return finish(writer, audit_status(conflicts, leaked, options.strict, can_be_clean(*state)));
+    const auto summary = summarize(conflicts, leaked, *state, options);
+    output->audited(summary);
+    return finish(writer, summary.exit_status);
 }
 
 }  // namespace hptrace

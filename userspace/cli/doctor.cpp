@@ -11,11 +11,12 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "base/clock.hpp"
 #include "capture/capture.hpp"
 #include "capture/obstacles.hpp"
 #include "cli/abilities.hpp"
 #include "cli/run.hpp"
-#include "output/escape.hpp"
+#include "output/time.hpp"
 
 namespace hptrace {
 
@@ -113,8 +114,8 @@ std::string words_for(const Ability& ability) {
 
 void print_text(Writer& writer, const Diagnosis& diagnosis) {
     for (const auto& fact : diagnosis.facts) {
-        writer.line(escape(
-            fmt::format("{:<21}{}{}{}", fact.name, fact.value, fact.problem.empty() ? "" : "  ! ", fact.problem)));
+        writer.line(
+            fmt::format("{:<21}{}{}{}", fact.name, fact.value, fact.problem.empty() ? "" : "  ! ", fact.problem));
     }
     writer.line("");
     writer.line("SUBSYSTEM   FUNCTION                    PROBE");
@@ -122,20 +123,23 @@ void print_text(Writer& writer, const Diagnosis& diagnosis) {
         const auto mode = !probe.present           ? std::string("not loaded")
                           : probe.misses_changes() ? fmt::format("{}: looked at every second", to_string(probe.mode))
                                                    : std::string(to_string(probe.mode));
-        writer.line(escape(fmt::format("{:<11} {:<27} {}", probe.subsystem, probe.function, mode)));
+        writer.line(fmt::format("{:<11} {:<27} {}", probe.subsystem, probe.function, mode));
         if (probe.present && !probe.why_not_better.empty()) {
-            writer.line(escape(fmt::format("            {}", probe.why_not_better)));
+            writer.line(fmt::format("            {}", probe.why_not_better));
         }
     }
     writer.line("");
     for (const auto& ability : diagnosis.abilities) {
-        writer.line(escape(fmt::format("{:<11} {}", ability.name, words_for(ability))));
+        writer.line(fmt::format("{:<11} {}", ability.name, words_for(ability)));
     }
 }
 
 void print_json(Writer& writer, const Diagnosis& diagnosis) {
     using Json = nlohmann::ordered_json;
-    Json json{{"type", "doctor"}, {"schema", 1}, {"can_trace", !diagnosis.obstacle}};
+    Json json{{"type", "doctor"},
+              {"schema", 1},
+              {"time", utc_time(real_clock_ns())},
+              {"can_trace", !diagnosis.obstacle}};
     if (diagnosis.obstacle) {
         json["problem"] = describe(*diagnosis.obstacle);
     }

@@ -27,7 +27,7 @@ bool stays_ok(const Finding& finding, const NodeState& state) {
 
 // The sandbox that the rule is of and that seems gone; null: none does.
 const std::string* stale_sandbox(const Finding& finding) {
-    return finding.rule && finding.rule_stale ? &finding.rule->container_id : nullptr;
+    return finding.rule && finding.leftover != LeftOver::no ? &finding.rule->container_id : nullptr;
 }
 
 }  // namespace

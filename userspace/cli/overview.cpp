@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <set>
 
+#include "judge/doubts.hpp"
 #include "judge/words.hpp"
 
 namespace hptrace {
@@ -59,6 +60,24 @@ std::size_t count_hostports(const NodeState& state, const Filter& filter) {
     return hostports.size();
 }
 
+// What is missing while a source that decides nothing cannot be read; empty: it decides something.
+std::string_view small_loss(SourceRole role) {
+    switch (role) {
+        case SourceRole::kinds:
+            return "gives only kinds of Services";
+        case SourceRole::owners:
+            return "gives only whose a rule is";
+        case SourceRole::names:
+            return "gives only names";
+        case SourceRole::everything:
+        case SourceRole::rules:
+        case SourceRole::services:
+        case SourceRole::addresses:
+            break;
+    }
+    return {};
+}
+
 }  // namespace
 
 Beginning overview(const NodeState& state, const Filter& filter) {
@@ -69,7 +88,9 @@ Beginning overview(const NodeState& state, const Filter& filter) {
             .hostports = count_hostports(state, filter),
             .ports = filter.ports,
             .unread_sources = unread_sources(state),
-            .unread_rules = state.unread_rules.size()};
+            .unread_rules = state.unread_rules.size(),
+            .doubts = doubts(state, filter),
+            .sources = state.sources};
 }
 
 std::vector<std::string> not_understood(const NodeState& state) {
@@ -88,7 +109,7 @@ std::vector<std::string> not_understood(const NodeState& state) {
 
 std::vector<std::string> nothing_to_see(const NodeState& state, const Filter& filter) {
     std::vector<std::string> lines;
-    if (!is_complete(state)) {
+    if (!doubts(state, filter).empty()) {
         return lines;
     }
     const auto ports = filter.ports.empty() ? std::string() : fmt::format(" for {}", to_string(filter.ports));
@@ -111,22 +132,24 @@ std::vector<std::string> nothing_to_see(const NodeState& state, const Filter& fi
 std::vector<std::string> unread_sources(const NodeState& state) {
     std::vector<std::string> unread;
     for (const auto& [name, status] : state.sources) {
-        if (status.state == SourceState::unreadable) {
-            unread.push_back(status.why.empty() ? name : fmt::format("{} ({})", name, status.why));
+        if (status.state != SourceState::unreadable) {
+            continue;
         }
+        auto why = status.why;
+        if (const auto loss = small_loss(source_row(name).role); !loss.empty()) {
+            why += fmt::format("{}{}", why.empty() ? "" : "; ", loss);
+        }
+        unread.push_back(why.empty() ? name : fmt::format("{} ({})", name, why));
     }
     return unread;
 }
 
-bool is_complete(const NodeState& state) {
-    return state.unread_rules.empty() && std::ranges::none_of(state.sources, [](const auto& source) {
-               return source.second.state == SourceState::unreadable && source.first != "cni" &&
-                      source.first != "ipset";
-           });
-}
-
-bool can_be_clean(const NodeState& state) {
-    return is_complete(state) && !state.services.empty();
+std::vector<std::string> not_proven(const NodeState& state, const Filter& filter) {
+    auto why = doubts(state, filter);
+    if (why.empty() && state.services.empty()) {
+        why.emplace_back("there are no Services here, which every node has");
+    }
+    return why;
 }
 
 }  // namespace hptrace

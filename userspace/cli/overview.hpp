@@ -18,12 +18,11 @@ std::vector<std::string> not_understood(const NodeState& state);
 // Why there may be nothing to see; one line each. Empty if not everything could be read.
 std::vector<std::string> nothing_to_see(const NodeState& state, const Filter& filter);
 
-// Sources that could not be read, with why: "nf_tables (Operation not permitted)".
+// Sources that could not be read, with why: "nf_tables (Operation not permitted)", "kubelet (...; gives only names)".
 std::vector<std::string> unread_sources(const NodeState& state);
 
-// Was everything read and understood that decides who answers? Names of pods and kinds of Services do not.
-bool is_complete(const NodeState& state);
-// Does "no hijack" mean anything here: is it complete, and does it have Services at all? Every node has some.
-bool can_be_clean(const NodeState& state);
+// Why "no hijack" and "no conflict" would mean nothing here: what could hide one that the filter asks for (doubts()),
+// or that there are no Services at all, which every node has; one line each. Empty: it is proven.
+std::vector<std::string> not_proven(const NodeState& state, const Filter& filter);
 
 }  // namespace hptrace

@@ -8,8 +8,7 @@
 
 #include <cerrno>
 #include <csignal>
-
-#include "output/escape.hpp"
+#include <sstream>
 
 namespace hptrace {
 
@@ -44,14 +43,17 @@ void ordinary_signals() {
 
 int print(const std::string& text) {
     Writer writer(STDOUT_FILENO);
-    writer.line(text.ends_with('\n') ? std::string_view(text).substr(0, text.size() - 1) : text);
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+        writer.line(line);
+    }
     return finish(writer, exit_clean);
 }
 
 }  // namespace
 
 void note(std::string_view text) {
-    Writer(STDERR_FILENO).line(fmt::format("hptrace: {}", escape(text)));
+    Writer(STDERR_FILENO).line(fmt::format("hptrace: {}", text));
 }
 
 int fail(const Error& error) {

@@ -28,6 +28,7 @@
 #include "cli/signals.hpp"
 #include "cli/trace_outputs.hpp"
 #include "cli/traced_netns.hpp"
+#include "judge/doubts.hpp"
 #include "judge/judge.hpp"
 #include "names/names.hpp"
 #include "output/output.hpp"
@@ -74,7 +75,7 @@ public:
                .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; },
                .incomplete = [capture] { return capture != nullptr && capture->misses_changes(); }},
               [this](const NodeState& state) {
-                  incomplete_ = incomplete_ || !is_complete(state);
+                  incomplete_ = incomplete_ || !doubts(state, filter_).empty();
                   ++reads_;
                   read_ns_ = boot_clock_ns();
               },
@@ -136,7 +137,7 @@ private:
         for (auto& conflict : conflicts) {
             add_names(conflict, state, cluster.get());
         }
-        const auto [appeared, ended] = netns.conflicts().update(conflicts, is_complete(state), read_ns, to_come);
+        const auto [appeared, ended] = netns.conflicts().update(conflicts, state, read_ns, to_come);
         tell_conflicts(&Output::conflict, appeared);
         tell_conflicts(&Output::conflict_ended, ended);
     }
@@ -483,9 +484,10 @@ private:
         if (alarmed_) {
             return exit_hijack;
         }
-        const bool no_services = !options_.all_netns && !can_be_clean(*namespaces_.here().history().newest().state);
+        const bool not_clean =
+            !options_.all_netns && !not_proven(*namespaces_.here().history().newest().state, filter_).empty();
         const bool unproven =
-            lost > 0 || incomplete_ || no_services || count(Verdict::unknown) > 0 || count(Verdict::unsettled) > 0;
+            lost > 0 || incomplete_ || not_clean || count(Verdict::unknown) > 0 || count(Verdict::unsettled) > 0;
         return unproven ? exit_unproven : exit_clean;
     }
 

@@ -38,8 +38,8 @@ TraceOutputs::TraceOutputs(const TraceOptions& options, const NodeState& state, 
                            QueuedWriter& out)
     : writer_(out) {
     if (options.json) {
-        outputs_.push_back(
-            make_json_output(writer_, {.node = state.node, .netns = options.all_netns ? 0 : state.netns}));
+        outputs_.push_back(make_json_output(
+            writer_, {.node = state.node, .version = HPTRACE_VERSION, .netns = options.all_netns ? 0 : state.netns}));
     } else if (!options.journald) {
         const bool colour = ::isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr;
         outputs_.push_back(make_text_output(writer_, {.colour = colour, .netns = state.netns}));

@@ -4,14 +4,20 @@
 #include <set>
 #include <utility>
 
+#include "judge/doubts.hpp"
+
 namespace hptrace {
 
-ConflictWatch::Changes ConflictWatch::update(const std::vector<Conflict>& now, bool complete, std::uint64_t read_ns,
-                                             ToCome to_come) {
+ConflictWatch::Changes ConflictWatch::update(const std::vector<Conflict>& now, const NodeState& state,
+                                             std::uint64_t read_ns, ToCome to_come) {
     Changes changes;
     std::set<std::string> present;
     for (const auto& conflict : now) {
         if (conflict.bypass || conflict.winner == Winner::service) {
+            // Who wins, and whether it does harm, follows from the endpoints as well.
+            if (!doubt_about_endpoints(state, conflict.service).empty()) {
+                present.insert(conflict.conflict_id);
+            }
             continue;
         }
         present.insert(conflict.conflict_id);
@@ -25,15 +31,13 @@ ConflictWatch::Changes ConflictWatch::update(const std::vector<Conflict>& now, b
         }
     }
     std::erase_if(nameless_, [&present](const auto& entry) { return !present.contains(entry.first); });
-    if (complete) {
-        for (auto known = known_.begin(); known != known_.end();) {
-            if (present.contains(known->first)) {
-                ++known;
-                continue;
-            }
-            changes.ended.push_back(std::move(known->second));
-            known = known_.erase(known);
+    for (auto known = known_.begin(); known != known_.end();) {
+        if (present.contains(known->first) || may_remain(known->second, state)) {
+            ++known;
+            continue;
         }
+        changes.ended.push_back(std::move(known->second));
+        known = known_.erase(known);
     }
     return changes;
 }

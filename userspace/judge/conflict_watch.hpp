@@ -24,11 +24,11 @@ public:
         bool service = false;  // the Kubernetes API has not been listed yet
     };
 
-    // `now`: what find_conflicts() finds, with names. Those that are harmless or that the Service wins count as not
-    // there; one whose winner is another than before appears again. `complete`: everything was read; else none ends.
-    // `read_ns`: when that was read. One without a name that is to come appears once it has that, or when it still has
-    // not some seconds later. What is to come of the rule's pod is what was when it was first seen.
-    Changes update(const std::vector<Conflict>& now, bool complete, std::uint64_t read_ns, ToCome to_come);
+    // `now`: what find_conflicts() finds in `state`, with names. Those that are harmless or that the Service wins count
+    // as not there; one whose winner is another than before appears again. One ends unless what could not be read may
+    // hide it. `read_ns`: when that was read. One without a name that is to come appears once it has that, or when it
+    // still has not some seconds later. What is to come of the rule's pod is what was when it was first seen.
+    Changes update(const std::vector<Conflict>& now, const NodeState& state, std::uint64_t read_ns, ToCome to_come);
     // The namespace is gone, and with it those that were reported.
     std::vector<Conflict> end();
     // One waits for a name: the state is to be read again.

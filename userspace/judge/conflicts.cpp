@@ -138,7 +138,7 @@ Conflict make_conflict(const Service& service, const HostPortRule& rule, const N
     conflict.rule = rule;
     predict(conflict, state);
     conflict.bypass = has_endpoint(service, target_of(rule, service.port)) || is_service_proxy(rule, service, state);
-    conflict.rule_stale = is_stale(rule, state);
+    conflict.leftover = left_over(rule, state);
     conflict.conflict_id = conflict_id(service, rule);
     return conflict;
 }
@@ -186,8 +186,8 @@ std::vector<Conflict> find_conflicts(const NodeState& state, const Filter& filte
     return conflicts;
 }
 
-std::vector<HostPortRule> find_leaked(const NodeState& state, const Filter& filter) {
-    std::vector<HostPortRule> leaked;
+std::vector<LeakedRule> find_leaked(const NodeState& state, const Filter& filter) {
+    std::vector<LeakedRule> leaked;
     const auto matches_rule = [&filter](const HostPortRule& rule) {
         const auto any = [](const auto& list, auto test) { return list.empty() || std::ranges::any_of(list, test); };
         return any(filter.ports,
@@ -198,8 +198,12 @@ std::vector<HostPortRule> find_leaked(const NodeState& state, const Filter& filt
                (!filter.family || *filter.family == rule.family) &&
                (!filter.dest || filter.dest->contains(rule.target.ip));
     };
-    std::ranges::copy_if(state.hostports, std::back_inserter(leaked),
-                         [&](const HostPortRule& rule) { return matches_rule(rule) && is_stale(rule, state); });
+    for (const auto& rule : state.hostports) {
+        const auto leftover = matches_rule(rule) ? left_over(rule, state) : LeftOver::no;
+        if (leftover != LeftOver::no) {
+            leaked.push_back({rule, leftover});
+        }
+    }
     return leaked;
 }
 

@@ -61,6 +61,19 @@ struct Pod {
     auto operator<=>(const Pod&) const = default;
 };
 
+// Is no pod behind a HostPort rule any more?
+enum class LeftOver : std::uint8_t {
+    no,
+    perhaps,  // no sandbox that is known has it; one that is being set up has its rules before it is known
+    yes,      // its sandbox was seen and went, or another one has its address, for longer than setting up takes
+};
+
+// A HostPort rule that is, or may be, left over: `leftover` is not `no`.
+struct LeakedRule {
+    HostPortRule rule;
+    LeftOver leftover = LeftOver::perhaps;
+};
+
 // The verdict on one connection. Pods are filled in by names/, everything else by judge().
 struct Finding {
     Connection connection;
@@ -70,7 +83,7 @@ struct Finding {
     std::size_t expected_total = 0;
     std::optional<HostPortRule> rule;  // that did it
     Attribution attribution = Attribution::inferred;
-    bool rule_stale = false;  // its container is gone from the CNI cache, or the address is another's now
+    LeftOver leftover = LeftOver::no;  // the rule
     std::optional<ReasonCode> reason_code;
     std::string reason;               // why, in words, one line; empty where the verdict says it all
     std::string conflict_id;          // of a Service x HostPort rule pair, unique within its namespace; else empty
@@ -97,7 +110,7 @@ struct Conflict {
     std::optional<ReasonCode> reason_code;  // why the HostPort wins, or could
     std::string reason;                     // the same in words, one line
     bool bypass = false;  // the HostPort leads to an endpoint or a svclb proxy of the Service: harmless
-    bool rule_stale = false;
+    LeftOver leftover = LeftOver::no;
     std::string conflict_id;
     std::optional<Pod> rule_pod;  // names/
 };

@@ -4,9 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <string_view>
+#include <string>
+#include <utility>
 
+#include "judge/doubts.hpp"
 #include "judge/match.hpp"
 #include "judge/words.hpp"
 
@@ -14,75 +15,8 @@ namespace hptrace {
 
 namespace {
 
-std::string unreadable(const NodeState& state, std::string_view source) {
-    const auto found = state.sources.find(std::string(source));
-    if (found == state.sources.end() || found->second.state != SourceState::unreadable) {
-        return {};
-    }
-    return fmt::format("{} could not be read{}{}", source, found->second.why.empty() ? "" : ": ", found->second.why);
-}
-
-template <class Relevant>
-std::string not_understood(const NodeState& state, Family family, Relevant relevant) {
-    for (const auto& rule : state.unread_rules) {
-        if (rule.family == family && relevant(std::string_view(rule.chain))) {
-            return fmt::format("a rule of {} ({}) was not understood", rule.chain, to_string(rule.backend));
-        }
-    }
-    return {};
-}
-
-// Could something unread make the destination a Service's?
-std::string doubt_about_services(const NodeState& state, Family family) {
-    const auto* legacy = family == Family::ipv4 ? "iptables-legacy" : "ip6tables-legacy";
-    for (const std::string_view source :
-         {netns_source, std::string_view("ip_vs"), std::string_view(legacy), std::string_view("nf_tables")}) {
-        if (auto why = unreadable(state, source); !why.empty()) {
-            return why;
-        }
-    }
-    return not_understood(state, family, [](std::string_view chain) {
-        // Chains of iptables and ipvs mode; chains, maps and sets of nftables mode.
-        constexpr std::array<std::string_view, 12> dispatching{"KUBE-SERVICES",
-                                                               "KUBE-NODEPORTS",
-                                                               "KUBE-NODE-PORT",
-                                                               "services",
-                                                               "service-ips",
-                                                               "service-nodeports",
-                                                               "nodeport-ips",
-                                                               "endpoints-check",
-                                                               "no-endpoint-services",
-                                                               "no-endpoint-nodeports",
-                                                               "service-endpoints-check",
-                                                               "nodeport-endpoints-check"};
-        return std::ranges::find(dispatching, chain) != dispatching.end();
-    });
-}
-
-// Could something unread make the new destination an endpoint of the Service?
-std::string doubt_about_endpoints(const NodeState& state, const Service& service) {
-    if (service.proxy == ServiceProxy::ipvs) {
-        return {};
-    }
-    return not_understood(state, service.family, [](std::string_view chain) {
-        constexpr std::array<std::string_view, 10> service_chains{"KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-", "KUBE-EXT-",
-                                                                  "KUBE-XLB-", "KUBE-FW-",  "service-",  "local-",
-                                                                  "external-", "endpoint-"};
-        return std::ranges::any_of(service_chains, [chain](auto prefix) { return chain.starts_with(prefix); });
-    });
-}
-
-// Could something unread explain a rewrite that no known rule explains?
-std::string doubt_about_rules(const NodeState& state, Family family) {
-    if (auto why = doubt_about_services(state, family); !why.empty()) {
-        return why;
-    }
-    for (const std::string_view source : {"addresses", "routes"}) {
-        if (auto why = unreadable(state, source); !why.empty()) {
-            return why;
-        }
-    }
-    return not_understood(state, family, [](std::string_view) { return true; });
+Asked asked_by(const Connection& connection) {
+    return {connection.original.ip.family, connection.protocol, connection.original.port};
 }
 
 // The first HostPort rule that turns the original destination into the rewritten one; null: none. The hook may be
@@ -116,7 +50,7 @@ void judge_hostport_to_service(Finding& finding, const Service& service, const H
         finding.verdict = service.proxy == ServiceProxy::ipvs ? Verdict::bypassed : Verdict::ok;
         if (finding.verdict == Verdict::ok) {
             finding.rule.reset();
-            finding.rule_stale = false;
+            finding.leftover = LeftOver::no;
         }
         return;
     }
@@ -130,12 +64,56 @@ void judge_hostport_to_service(Finding& finding, const Service& service, const H
     finding.conflict_id = conflict_id(service, rule);
 }
 
+// The sandbox at the address cannot be the endpoint that the connection was made to: it is of a pod in another
+// namespace than the Service, or it has the address since the connection began. Null: nothing shows that.
+const Sandbox* stranger_at(const Address& address, const Connection& connection, const Service& service,
+                           const NodeState& state) {
+    const auto* const sandbox = state.find_sandbox(address);
+    if (sandbox == nullptr) {
+        return nullptr;
+    }
+    const bool other_namespace = service.name && !sandbox->named_by_itself && !sandbox->pod_namespace.empty() &&
+                                 sandbox->pod_namespace != service.name->ns;
+    const bool came_later = connection.began_ns && sandbox->since_ns > *connection.began_ns;
+    return other_namespace || came_later ? sandbox : nullptr;
+}
+
+// An existing connection goes where no rule leads now. Why that is more than an endpoint that has left its Service;
+// empty: nothing shows that it is.
+std::string why_stale(const Connection& connection, const Service& service, const NodeState& state) {
+    const auto& target = connection.rewritten;
+    if (connection.protocol == Protocol::udp) {
+        return "no current rule leads there: the rule it was made by is gone, the flow stays as long as there is "
+               "traffic";
+    }
+    if (service.proxy == ServiceProxy::ipvs) {  // which never leads anywhere through nf_nat
+        return "no current rule leads there: the rule it was made by is gone, the connection stays";
+    }
+    const auto leads_there = [&](const HostPortRule& rule) {
+        return rule.family == target.ip.family && rule.protocol == connection.protocol && rule.target.ip == target.ip &&
+               (rule.target.port == 0 || rule.target.port == target.port);
+    };
+    if (const auto rule = std::ranges::find_if(state.hostports, leads_there); rule != state.hostports.end()) {
+        return fmt::format(
+            "it goes to a pod with hostPort {}, which is no endpoint of the Service: the rule it was made "
+            "by is gone, the connection stays",
+            rule->port.first);
+    }
+    if (const auto* const stranger = stranger_at(target.ip, connection, service, state); stranger != nullptr) {
+        return fmt::format(
+            "the address is another pod's now{}: the endpoint it was made to is gone",
+            stranger->pod_name.empty() ? "" : fmt::format(" ({}/{})", stranger->pod_namespace, stranger->pod_name));
+    }
+    return {};
+}
+
 void judge_unexplained_service(Finding& finding, const Service& service, const NodeState& state) {
-    if (has_endpoint(service, finding.connection.rewritten)) {
+    const auto& connection = finding.connection;
+    if (has_endpoint(service, connection.rewritten)) {
         finding.verdict = Verdict::ok;
         return;
     }
-    if (auto doubt = doubt_about_rules(state, service.family); !doubt.empty()) {
+    if (auto doubt = doubt_about_rules(state, asked_by(connection)); !doubt.empty()) {
         set_unknown(finding, std::move(doubt));
         return;
     }
@@ -143,15 +121,28 @@ void judge_unexplained_service(Finding& finding, const Service& service, const N
         set_unknown(finding, std::move(doubt));
         return;
     }
-    const bool existing = finding.connection.existing;
-    finding.verdict = existing ? Verdict::stale : Verdict::foreign;
-    finding.reason = existing ? "no current rule leads there: the rule it was made by is gone, the connection stays"
-                              : "neither the Service's rules nor a HostPort rule leads there: another DNAT rule does";
+    if (!connection.existing) {
+        finding.verdict = Verdict::foreign;
+        finding.reason = "neither the Service's rules nor a HostPort rule leads there: another DNAT rule does";
+        return;
+    }
+    if (connection.tcp_state && is_closing(*connection.tcp_state)) {
+        finding.verdict = Verdict::ok;
+        finding.reason = "no current rule leads there, but the connection is closed";
+        return;
+    }
+    finding.reason = why_stale(connection, service, state);
+    finding.verdict = finding.reason.empty() ? Verdict::ok : Verdict::stale;
+    if (finding.reason.empty()) {
+        finding.reason =
+            "no current rule leads there: as far as can be seen an endpoint that has left the Service, "
+            "which keeps the connections it has";
+    }
 }
 
 void judge_no_service(Finding& finding, const HostPortRule* rule, const NodeState& state) {
     const auto& original = finding.connection.original.ip;
-    if (auto doubt = doubt_about_services(state, original.family); !doubt.empty()) {
+    if (auto doubt = doubt_about_services(state, asked_by(finding.connection)); !doubt.empty()) {
         set_unknown(finding, std::move(doubt));
         return;
     }
@@ -177,7 +168,7 @@ void judge_nf_nat(Finding& finding, const NodeState& state) {
     const auto* rule = find_candidate(connection, state);
     if (rule != nullptr) {
         finding.rule = *rule;
-        finding.rule_stale = is_stale(*rule, state);
+        finding.leftover = left_over(*rule, state, connection.boot_ns);
     }
     if (!finding.service) {
         judge_no_service(finding, rule, state);
@@ -195,11 +186,9 @@ void judge_ip_vs(Finding& finding, const NodeState& state) {
         finding.verdict = Verdict::ok;
         return;
     }
-    for (const std::string_view source : {netns_source, std::string_view("ip_vs")}) {
-        if (auto why = unreadable(state, source); !why.empty()) {
-            set_unknown(finding, std::move(why));
-            return;
-        }
+    if (auto doubt = doubt_about_ip_vs(state); !doubt.empty()) {
+        set_unknown(finding, std::move(doubt));
+        return;
     }
     finding.verdict = Verdict::other;
 }
@@ -250,7 +239,7 @@ Finding judge_between(const Connection& connection, const NodeState* before, con
     }
     finding.verdict = Verdict::unsettled;
     finding.rule.reset();
-    finding.rule_stale = false;
+    finding.leftover = LeftOver::no;
     finding.reason_code.reset();
     finding.conflict_id.clear();
     finding.unknown_why.clear();

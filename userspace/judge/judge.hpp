@@ -26,11 +26,14 @@ Finding judge_between(const Connection& connection, const NodeState* before, con
 // One conflict per NodePort, not per node address. Sorted by who wins (HostPort first), then port and address.
 std::vector<Conflict> find_conflicts(const NodeState& state, const Filter& filter);
 
-// HostPort rules that match the filter and whose sandbox is gone, or whose address is another's now.
-std::vector<HostPortRule> find_leaked(const NodeState& state, const Filter& filter);
+// HostPort rules that match the filter and that are, or may be, left over.
+std::vector<LeakedRule> find_leaked(const NodeState& state, const Filter& filter);
 
-// Is the sandbox of a portmap rule gone from the CNI cache, or does its target address belong to another one?
-bool is_stale(const HostPortRule& rule, const NodeState& state);
+// Is a portmap rule left over, as far as the state shows it? `boot_ns`: the time it is asked for, CLOCK_BOOTTIME; that
+// of the state if it is later. An empty CNI cache says nothing of anybody.
+LeftOver left_over(const HostPortRule& rule, const NodeState& state, std::uint64_t boot_ns = 0);
+// A pod's rules are there before libcni writes its cache: what is missing for no longer than this may be about to come.
+inline constexpr std::uint64_t longest_set_up_ns = 15'000'000'000;
 
 // Stable name of a Service x HostPort rule pair, the same in trace, audit and journal: "c-" and 8 hex digits.
 std::string conflict_id(const Service& service, const HostPortRule& rule);

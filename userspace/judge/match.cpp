@@ -63,6 +63,25 @@ ReasonCode rules_reason(const Service& service, const HostPortRule& rule, const 
     return same_table(service, rule) ? ReasonCode::not_served_here : ReasonCode::hook_order;
 }
 
+// The sandbox that has the rule's address instead of the rule's own; null: none. Two networks can have the same
+// address.
+const Sandbox* other_owner(const HostPortRule& rule, const NodeState& state) {
+    const auto* const owner = state.find_sandbox(rule.target.ip);
+    const bool is_other = owner != nullptr && !owner->container_id.empty() &&
+                          owner->container_id != rule.container_id &&
+                          (owner->network.empty() || rule.network.empty() || owner->network == rule.network);
+    return is_other ? owner : nullptr;
+}
+
+bool has_long_had_it(const Sandbox& owner, const NodeState& state) {
+    return owner.since_ns > 0 && state.real_ns - owner.since_ns > static_cast<std::int64_t>(longest_set_up_ns);
+}
+
+bool is_long_gone(const std::string& container_id, const NodeState& state, std::uint64_t boot_ns) {
+    const auto gone = state.gone_sandboxes.find(container_id);
+    return gone != state.gone_sandboxes.end() && std::max(boot_ns, state.boot_ns) > gone->second + longest_set_up_ns;
+}
+
 }  // namespace
 
 bool matches_somewhere(const NodeState& state, const HostPortRule& rule, const Endpoint& destination,
@@ -143,19 +162,24 @@ ReasonCode hijack_reason(const Service& service, const HostPortRule& rule, const
                                                : rules_reason(service, rule, client, state);
 }
 
-bool is_stale(const HostPortRule& rule, const NodeState& state) {
+LeftOver left_over(const HostPortRule& rule, const NodeState& state, std::uint64_t boot_ns) {
     if (rule.producer != Producer::portmap || rule.container_id.empty()) {
-        return false;
+        return LeftOver::no;
     }
     const auto* sandbox = state.find_sandbox(rule.container_id);
-    if (sandbox == nullptr && state.sandboxes_complete) {
-        return true;
-    }
     if (sandbox != nullptr && std::ranges::find(sandbox->ips, rule.target.ip) != sandbox->ips.end()) {
-        return false;
+        return LeftOver::no;
     }
-    const auto* owner = state.find_sandbox(rule.target.ip);
-    return owner != nullptr && !owner->container_id.empty() && owner->container_id != rule.container_id;
+    const auto* const owner = other_owner(rule, state);
+    if (sandbox != nullptr) {  // it is there, whoever else has been given its address
+        return owner != nullptr ? LeftOver::perhaps : LeftOver::no;
+    }
+    if ((owner != nullptr && has_long_had_it(*owner, state)) || is_long_gone(rule.container_id, state, boot_ns)) {
+        return LeftOver::yes;
+    }
+    const auto is_known = [](const Sandbox& one) { return !one.container_id.empty(); };
+    const bool missed = state.sandboxes_complete && std::ranges::any_of(state.sandboxes, is_known);
+    return owner != nullptr || missed ? LeftOver::perhaps : LeftOver::no;
 }
 
 }  // namespace hptrace

@@ -3,7 +3,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <initializer_list>
+#include <iterator>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/shell.hpp"
 #include "judge/match.hpp"
+#include "state/save_text.hpp"
 
 namespace hptrace {
 
@@ -77,25 +86,95 @@ std::string alternative(ReasonCode code, const Service& service, const HostPortR
     return {};
 }
 
+std::string end_flows_command(Protocol protocol, Family family, const std::optional<Address>& client,
+                              const std::optional<Address>& destination, std::uint16_t port) {
+    std::vector<std::string> words{"conntrack", "-D"};
+    const auto add = [&words](std::initializer_list<std::string> more) {
+        words.insert(words.end(), more.begin(), more.end());
+    };
+    if (family == Family::ipv6) {
+        add({"-f", "ipv6"});
+    }
+    add({"-p", std::string(to_string(protocol))});
+    if (client) {
+        add({"--orig-src", to_string(*client)});
+    }
+    if (destination) {
+        add({"--orig-dst", to_string(*destination)});
+    }
+    add({"--orig-port-dst", fmt::format("{}", port)});
+    return shell_command(words);
+}
+
 std::string reconnect(Protocol protocol, Family family, const std::optional<Address>& destination, std::uint16_t port) {
     if (protocol == Protocol::tcp) {
         return "then reconnect clients: open connections stay";
     }
-    return fmt::format("then end open flows: conntrack -D{} -p {} {}--orig-port-dst {}",
-                       family == Family::ipv6 ? " -f ipv6" : "", to_string(protocol),
-                       destination ? fmt::format("--orig-dst {} ", to_string(*destination)) : "", port);
+    return fmt::format("then end open flows: {}", end_flows_command(protocol, family, std::nullopt, destination, port));
 }
 
-Advice hijack_advice(ReasonCode code, const Service& service, const HostPortRule& rule, bool stale,
+// How to see whether there is a pod behind the rule.
+std::string sandbox_check(const HostPortRule& rule) {
+    return shell_command({"crictl", "pods", "--id", rule.container_id});
+}
+
+// A name that nft takes as it is (its scanner's "string"); any other one could hold commands of its own.
+bool is_nft_name(std::string_view name) {
+    const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+    return !name.empty() && (is_letter(name.front()) || name.front() == '_') && std::ranges::all_of(name, [&](char c) {
+        return is_letter(c) || (c >= '0' && c <= '9') || std::string_view("_-./").contains(c);
+    });
+}
+
+// The words of a rule's text behind "-A CHAIN"; nothing: it is no such text.
+std::optional<std::vector<std::string>> words_of(const HostPortRule& rule) {
+    std::string_view text = rule.text;
+    const auto begin = fmt::format("-A {} ", rule.chain);
+    if (!text.starts_with(begin)) {
+        return std::nullopt;
+    }
+    const auto parsed = split_words(text.substr(begin.size()));
+    if (!parsed) {
+        return std::nullopt;
+    }
+    std::vector<std::string> words;
+    for (const auto& word : *parsed) {
+        words.push_back(word.text);
+    }
+    return words;
+}
+
+std::optional<std::string> nft_removal(const HostPortRule& rule) {
+    const auto* const family = rule.family == Family::ipv4 ? "ip" : "ip6";
+    if (!is_nft_name(rule.table) || !is_nft_name(rule.map.empty() ? rule.chain : rule.map)) {
+        return std::nullopt;
+    }
+    if (rule.map.empty()) {
+        return rule.handle ? std::optional(shell_command({"nft", "delete", "rule", family, rule.table, rule.chain,
+                                                          "handle", fmt::format("{}", *rule.handle)}))
+                           : std::nullopt;
+    }
+    const auto address = rule.host_ip ? fmt::format("{} . ", to_string(rule.host_ip->address)) : std::string();
+    // nft puts its arguments together again, so that the element can be one of them.
+    return shell_command({"nft", "delete", "element", family, rule.table, rule.map,
+                          fmt::format("{{ {}{} . {} }}", address, to_string(rule.protocol), rule.port.first)});
+}
+
+Advice hijack_advice(ReasonCode code, const Service& service, const HostPortRule& rule, LeftOver leftover,
                      const std::optional<Pod>& pod, const std::optional<Address>& destination) {
     const auto after = reconnect(service.protocol, service.family, destination, service.port);
-    if (stale) {
-        return {fmt::format("the rule is left over (its sandbox is gone): {}; {}", removal_command(rule), after), {}};
+    if (leftover == LeftOver::yes) {
+        return {fmt::format("the rule is left over (its sandbox is gone): {}; {}",
+                            advice_for(LeakedRule{rule, leftover}), after),
+                {}};
     }
     const auto owner =
         pod ? fmt::format("owning {}", owner_text(rule, pod)) : fmt::format("behind {}", owner_text(rule, pod));
-    return {fmt::format("remove hostPort {} from the workload {}, {}", port_text(rule.port), owner, after),
-            alternative(code, service, rule)};
+    auto fix = fmt::format("remove hostPort {} from the workload {}, {}", port_text(rule.port), owner, after);
+    if (leftover == LeftOver::perhaps) {
+        fix += fmt::format("; the rule may be left over, if {} shows no such pod", sandbox_check(rule));
+    }
+    return {std::move(fix), alternative(code, service, rule)};
 }
 
 }  // namespace
@@ -119,28 +198,37 @@ std::string destination_text(const Service& service) {
     return any ? fmt::format("*:{}", service.port) : to_string(Endpoint{*service.ip, service.port});
 }
 
-std::string removal_command(const HostPortRule& rule) {
-    const auto* family = rule.family == Family::ipv4 ? "ip" : "ip6";
-    const bool own_chain = rule.chain.starts_with("CNI-DN-") || rule.chain.starts_with("KUBE-HP-");
-    if (!rule.map.empty()) {
-        const auto address = rule.host_ip ? fmt::format("{} . ", to_string(rule.host_ip->address)) : std::string();
-        return fmt::format("nft delete element {} {} {} {{ {}{} . {} }}", family, rule.table, rule.map, address,
-                           to_string(rule.protocol), rule.port.first);
+std::optional<std::string> removal_command(const HostPortRule& rule) {
+    if (rule.backend == Backend::nftables || !rule.map.empty()) {
+        return nft_removal(rule);
     }
-    if (rule.backend == Backend::nftables) {
-        return rule.handle
-                   ? fmt::format("nft delete rule {} {} {} handle {}", family, rule.table, rule.chain, *rule.handle)
-                   : fmt::format("nft -a list chain {} {} {}, then delete the rule by its handle", family, rule.table,
-                                 rule.chain);
+    std::vector<std::string> words{fmt::format("{}tables-{}", rule.family == Family::ipv4 ? "ip" : "ip6",
+                                               rule.backend == Backend::iptables_legacy ? "legacy" : "nft"),
+                                   "-t", rule.table.empty() ? "nat" : rule.table};
+    if (rule.chain.starts_with("CNI-DN-") || rule.chain.starts_with("KUBE-HP-")) {
+        words.insert(words.end(), {"-F", rule.chain});  // a chain of its own; the jump that stays then leads nowhere
+        return shell_command(words);
     }
-    const auto command =
-        fmt::format("{}tables-{} -t {}", family, rule.backend == Backend::iptables_legacy ? "legacy" : "nft",
-                    rule.table.empty() ? "nat" : rule.table);
-    if (own_chain) {
-        return fmt::format("{} -F {}", command, rule.chain);  // the jump that stays then leads nowhere
+    auto rest = words_of(rule);
+    if (rule.chain.empty() || rule.chain.starts_with('-') || rule.chain.starts_with('!') || !rest) {
+        return std::nullopt;
     }
-    const std::string_view text = rule.text;
-    return fmt::format("{} -D {}", command, text.starts_with("-A ") ? text.substr(3) : text);
+    words.insert(words.end(), {"-D", rule.chain});
+    std::ranges::move(*rest, std::back_inserter(words));
+    return shell_command(words);
+}
+
+std::string advice_for(const LeakedRule& leaked) {
+    if (leaked.leftover != LeftOver::yes) {
+        return fmt::format("may be left over, or its pod is just being set up: check with {}",
+                           sandbox_check(leaked.rule));
+    }
+    if (const auto command = removal_command(leaked.rule)) {
+        return fmt::format("remove it: {}", *command);
+    }
+    return leaked.rule.backend == Backend::nftables
+               ? "remove it by its handle, which nft -a list ruleset shows"
+               : "remove it by hand: no command could take its chain's name safely";
 }
 
 std::string reason_text(ReasonCode code, const Service& service, const HostPortRule& rule,
@@ -196,7 +284,7 @@ Advice advice_for(const Finding& finding) {
     switch (finding.verdict) {
         case Verdict::hijacked:
             if (finding.service && finding.rule && finding.reason_code) {
-                return hijack_advice(*finding.reason_code, *finding.service, *finding.rule, finding.rule_stale,
+                return hijack_advice(*finding.reason_code, *finding.service, *finding.rule, finding.leftover,
                                      finding.rule_pod, connection.original.ip);
             }
             return {};
@@ -204,11 +292,11 @@ Advice advice_for(const Finding& finding) {
             if (connection.protocol == Protocol::tcp) {
                 return {"reconnect the client: the next connection follows the current rules", {}};
             }
-            return {fmt::format("end the flow: conntrack -D{} -p {} --orig-src {} --orig-dst {} --orig-port-dst {}",
-                                connection.original.ip.family == Family::ipv6 ? " -f ipv6" : "",
-                                to_string(connection.protocol), to_string(connection.client.ip),
-                                to_string(connection.original.ip), connection.original.port),
-                    {}};
+            return {
+                fmt::format("end the flow: {}",
+                            end_flows_command(connection.protocol, connection.original.ip.family, connection.client.ip,
+                                              connection.original.ip, connection.original.port)),
+                {}};
         case Verdict::foreign:
             return {"look for the DNAT rule that is neither kube-proxy's nor a HostPort's", {}};
         case Verdict::exposed:
@@ -227,7 +315,7 @@ Advice advice_for(const Conflict& conflict) {
         return {};
     }
     const bool any = conflict.service.kind == ServiceKind::node_port;
-    return hijack_advice(*conflict.reason_code, conflict.service, conflict.rule, conflict.rule_stale, conflict.rule_pod,
+    return hijack_advice(*conflict.reason_code, conflict.service, conflict.rule, conflict.leftover, conflict.rule_pod,
                          any ? std::nullopt : conflict.service.ip);
 }
 

@@ -30,8 +30,12 @@ struct Advice {
 Advice advice_for(const Finding& finding);
 Advice advice_for(const Conflict& conflict);
 
-// The command that takes a leaked rule out of action.
-std::string removal_command(const HostPortRule& rule);
+// The command that takes a rule out of action that is left over, quoted for a shell. Nothing: its names, or those of
+// its chain, could mean something else to the tool that takes them.
+std::optional<std::string> removal_command(const HostPortRule& rule);
+
+// What to do about a rule that is, or may be, left over; a command only if it is certain.
+std::string advice_for(const LeakedRule& leaked);
 
 // Whose hostPort it is, for people: "default/mysql-b-0", "sandbox 0123456789ab", "10.224.0.222".
 std::string owner_text(const HostPortRule& rule, const std::optional<Pod>& pod);

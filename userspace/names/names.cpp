@@ -55,7 +55,7 @@ void add_names(Finding& finding, const NodeState& state, const ClusterNames* clu
                                        cluster->endpoints.find(connection.rewritten, connection.protocol));
     }
     if (finding.rule) {
-        finding.rule_pod = owner_of(*finding.rule, finding.rule_stale, state, cluster);
+        finding.rule_pod = owner_of(*finding.rule, finding.leftover == LeftOver::yes, state, cluster);
     }
     if (finding.service) {
         name_service(*finding.service, cluster);
@@ -63,7 +63,7 @@ void add_names(Finding& finding, const NodeState& state, const ClusterNames* clu
 }
 
 void add_names(Conflict& conflict, const NodeState& state, const ClusterNames* cluster) {
-    conflict.rule_pod = owner_of(conflict.rule, conflict.rule_stale, state, cluster);
+    conflict.rule_pod = owner_of(conflict.rule, conflict.leftover == LeftOver::yes, state, cluster);
     name_service(conflict.service, cluster);
 }
 

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "judge/words.hpp"
-#include "output/escape.hpp"
 #include "output/sentences.hpp"
 
 namespace hptrace {
@@ -33,17 +32,17 @@ void add_endpoint(JournalEntry& entry, std::string_view what, const Endpoint& en
 void add_service(JournalEntry& entry, const Service& service) {
     entry.add("HPTRACE_SERVICE_KIND", to_string(service.kind));
     if (service.name) {
-        entry.add("HPTRACE_SERVICE", escape(full_name(*service.name)));
+        entry.add("HPTRACE_SERVICE", full_name(*service.name));
     }
 }
 
 void add_rule(JournalEntry& entry, const HostPortRule& rule, const std::optional<Pod>& pod) {
     if (pod) {
-        entry.add("HPTRACE_POD", escape(full_name(*pod)));
+        entry.add("HPTRACE_POD", full_name(*pod));
     }
-    entry.add("HPTRACE_RULE_CHAIN", escape(rule.chain));
+    entry.add("HPTRACE_RULE_CHAIN", rule.chain);
     entry.add("HPTRACE_RULE_BACKEND", to_string(rule.backend));
-    entry.add("HPTRACE_CONTAINER_ID", escape(rule.container_id));
+    entry.add("HPTRACE_CONTAINER_ID", rule.container_id);
 }
 
 class JournalOutput final : public Output {
@@ -59,7 +58,7 @@ public:
 
     void tracing(std::string_view how) override {
         const auto& node = beginning_.value_or(Beginning{});
-        const bool incomplete = !node.unread_sources.empty() || node.unread_rules > 0;
+        const bool incomplete = !node.doubts.empty();
         auto text = fmt::format("Tracing connections ({}): {}; {} and {}", how, to_string(node.proxy),
                                 counted(node.services, "Service"), counted(node.hostports, "HostPort"));
         if (!node.unread_sources.empty()) {
@@ -68,7 +67,7 @@ public:
         if (node.unread_rules > 0) {
             text += fmt::format("; {} not understood", counted(node.unread_rules, "rule"));
         }
-        socket_.send({incomplete ? Priority::warning : Priority::info, message_id::started, escape(text)});
+        socket_.send({incomplete ? Priority::warning : Priority::info, message_id::started, text});
         if (!incomplete) {
             forget_what_ended();
         }
@@ -80,7 +79,7 @@ public:
         const auto* const verb = conflict.winner == Winner::depends ? "may be taken" : "is taken";
         auto text = fmt::format("{} {} by {}", wanted_text(conflict.service), verb, taker_text(conflict));
         if (!conflict.depends_on.empty()) {
-            text += fmt::format(", depending on {}", escape(conflict.depends_on));
+            text += fmt::format(", depending on {}", conflict.depends_on);
         }
         JournalEntry entry(before ? Priority::notice : Priority::warning, message_id::conflict,
                            before ? text + " (reported before)" : text);
@@ -106,11 +105,11 @@ public:
         forget(key("conflict", conflict.netns, conflict.conflict_id));
     }
 
-    void leaked(const HostPortRule& rule) override {
-        JournalEntry entry(
-            Priority::notice, message_id::leaked,
-            fmt::format("{} is left over; remove it: {}", rule_text(rule), escape(removal_command(rule))));
-        add_rule(entry, rule, std::nullopt);
+    void leaked(const LeakedRule& leaked) override {
+        JournalEntry entry(Priority::notice, message_id::leaked,
+                           fmt::format("{} {} left over: {}", rule_text(leaked.rule),
+                                       leaked.leftover == LeftOver::yes ? "is" : "may be", advice_for(leaked)));
+        add_rule(entry, leaked.rule, std::nullopt);
         socket_.send(entry);
     }
 
@@ -154,17 +153,17 @@ public:
 
     void gap(const Gap& gap) override {
         const auto offset = options_.clock_offset();
-        socket_.send({Priority::notice, message_id::gap,
-                      escape(fmt::format("Not traced from {} to {}: {}",
-                                         utc_time(static_cast<std::int64_t>(gap.from_boot_ns) + offset),
-                                         utc_time(static_cast<std::int64_t>(gap.to_boot_ns) + offset), gap.why))});
+        socket_.send(
+            {Priority::notice, message_id::gap,
+             fmt::format("Not traced from {} to {}: {}", utc_time(static_cast<std::int64_t>(gap.from_boot_ns) + offset),
+                         utc_time(static_cast<std::int64_t>(gap.to_boot_ns) + offset), gap.why)});
     }
 
     void unread(const std::vector<std::string>& sources) override {
         socket_.send({sources.empty() ? Priority::notice : Priority::warning, message_id::unread,
                       sources.empty() ? std::string("All sources are read again")
-                                      : escape(fmt::format("Not read, what depends on it is judged unknown: {}",
-                                                           fmt::join(sources, ", ")))});
+                                      : fmt::format("Not read, what depends on it cannot be judged: {}",
+                                                    fmt::join(sources, ", "))});
     }
 
     void summary(const Summary& summary) override {
@@ -228,9 +227,8 @@ private:
 
     void note_failure(const std::optional<Error>& failure) {
         if (failure && !std::exchange(said_of_failure_, true)) {
-            socket_.send(
-                {Priority::warning, message_id::unread,
-                 escape(fmt::format("Conflicts are reported as new again after a restart: {}", describe(*failure)))});
+            socket_.send({Priority::warning, message_id::unread,
+                          fmt::format("Conflicts are reported as new again after a restart: {}", describe(*failure))});
         }
     }
 
@@ -244,8 +242,8 @@ private:
             }
             const auto id = what.substr(what.find(' ') + 1);
             JournalEntry entry(Priority::notice, message_id::conflict_ended,
-                               escape(fmt::format("Conflict {} ended while nothing was traced", id)));
-            entry.add("HPTRACE_CONFLICT_ID", escape(id));
+                               fmt::format("Conflict {} ended while nothing was traced", id));
+            entry.add("HPTRACE_CONFLICT_ID", id);
             socket_.send(entry);
             forget(what);
             forget("connection " + id);
@@ -264,8 +262,8 @@ private:
         if (code) {
             entry.add("HPTRACE_REASON_CODE", to_string(*code));
         }
-        entry.add("HPTRACE_REASON", escape(reason));
-        entry.add("HPTRACE_ADVICE", escape(advice.text()));
+        entry.add("HPTRACE_REASON", reason);
+        entry.add("HPTRACE_ADVICE", advice.text());
     }
 
     void describe_conflict(JournalEntry& entry, const Conflict& conflict) const {
@@ -297,9 +295,9 @@ private:
         std::string text(to_string(finding.verdict));
         if (finding.verdict == Verdict::hijacked && finding.rule) {
             text += fmt::format(" by hostPort {} of {}, {}", finding.connection.original.port,
-                                escape(owner_text(*finding.rule, finding.rule_pod)), rule_text(*finding.rule));
+                                owner_text(*finding.rule, finding.rule_pod), rule_text(*finding.rule));
         } else if (!finding.reason.empty()) {
-            text += fmt::format(", {}", escape(finding.reason));
+            text += fmt::format(", {}", finding.reason);
         }
         return text;
     }
@@ -334,7 +332,7 @@ private:
         add_endpoint(entry, "ORIGINAL", connection.original);
         add_endpoint(entry, "REWRITTEN", connection.rewritten);
         if (finding.client_pod) {
-            entry.add("HPTRACE_CLIENT_POD", escape(full_name(*finding.client_pod)));
+            entry.add("HPTRACE_CLIENT_POD", full_name(*finding.client_pod));
         }
         if (finding.service) {
             add_service(entry, *finding.service);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/unix_datagram.hpp"
+#include "output/escape.hpp"
 
 namespace hptrace {
 
@@ -22,15 +23,8 @@ JournalEntry& JournalEntry::add(std::string_view name, std::string_view value) {
         return *this;
     }
     data_ += name;
-    if (value.find('\n') == std::string_view::npos) {
-        data_ += '=';
-    } else {
-        data_ += '\n';
-        for (std::uint64_t size = value.size(), byte = 0; byte < sizeof size; ++byte) {  // little endian
-            data_ += static_cast<char>(size >> byte * 8U);
-        }
-    }
-    data_ += value;
+    data_ += '=';
+    data_ += escape(value);
     data_ += '\n';
     return *this;
 }

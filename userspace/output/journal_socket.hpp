@@ -20,7 +20,8 @@ public:
     // message_id: 32 hexadecimal digits, one per kind of entry (deploy/systemd/hptrace.catalog).
     JournalEntry(Priority priority, std::string_view message_id, std::string_view message);
 
-    // An empty value is left out. name: capital letters, digits and underscores.
+    // An empty value is left out. name: capital letters, digits and underscores. What is no printable ASCII is escaped
+    // (escape()), so a value is one line.
     JournalEntry& add(std::string_view name, std::string_view value);
     JournalEntry& add(std::string_view name, std::uint64_t value);
 

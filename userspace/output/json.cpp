@@ -20,6 +20,41 @@ void set(Json& json, const char* name, const std::string& text) {
     }
 }
 
+void set(Json& json, const char* name, const std::vector<std::string>& texts) {
+    if (!texts.empty()) {
+        json[name] = texts;
+    }
+}
+
+constexpr std::string_view mode_name(ProxyMode mode) {
+    switch (mode) {
+        case ProxyMode::iptables:
+            return "iptables";
+        case ProxyMode::ipvs:
+            return "ipvs";
+        case ProxyMode::nftables:
+            return "nftables";
+        case ProxyMode::other_ipvs:
+            return "other_ipvs";
+        case ProxyMode::none:
+            break;
+    }
+    return "none";
+}
+
+// As in a dump's meta.json.
+constexpr std::string_view state_name(SourceState state) {
+    switch (state) {
+        case SourceState::unused:
+            return "unused";
+        case SourceState::used:
+            return "used";
+        case SourceState::unreadable:
+            break;
+    }
+    return "unreadable";
+}
+
 Json endpoint_json(const Endpoint& endpoint) {
     return {{"ip", to_string(endpoint.ip)}, {"port", endpoint.port}};
 }
@@ -83,19 +118,42 @@ class JsonOutput final : public Output {
 public:
     JsonOutput(Writer& writer, JsonOptions options) : writer_(writer), options_(std::move(options)) {}
 
-    void begin(const Beginning&) override {}
+    void begin(const Beginning& beginning) override {
+        auto json = record("node");
+        if (beginning.netns != 0) {
+            json["netns"] = beginning.netns;
+        }
+        set(json, "version", options_.version);
+        json["proxy"] = mode_name(beginning.proxy);
+        json["services"] = beginning.services;
+        json["hostports"] = beginning.hostports;
+        Json sources = Json::object();
+        for (const auto& [name, status] : beginning.sources) {
+            sources[name] = {{"state", state_name(status.state)}};
+            set(sources[name], "why", status.why);
+        }
+        json["sources"] = std::move(sources);
+        if (beginning.unread_rules > 0) {
+            json["unread_rules"] = beginning.unread_rules;
+        }
+        set(json, "doubts", beginning.doubts);
+        write(json);
+    }
     void tracing(std::string_view) override {}
 
     void conflict(const Conflict& conflict) override { write_conflict("conflict", conflict); }
     void conflict_ended(const Conflict& conflict) override { write_conflict("conflict_ended", conflict); }
 
-    void leaked(const HostPortRule& rule) override {
+    void leaked(const LeakedRule& leaked) override {
+        const auto& rule = leaked.rule;
+        const bool certain = leaked.leftover == LeftOver::yes;
         auto json = record("leaked_rule");
+        json["certain"] = certain;
         json["protocol"] = to_string(rule.protocol);
-        json["rule"] = rule_json(rule, true, std::nullopt, std::nullopt);
+        json["rule"] = rule_json(rule, certain, std::nullopt, std::nullopt);
         json["rewritten"] =
             rule.target.port != 0 ? endpoint_json(rule.target) : Json{{"ip", to_string(rule.target.ip)}};
-        json["advice"] = removal_command(rule);
+        json["advice"] = advice_for(leaked);
         write(json);
     }
 
@@ -110,6 +168,9 @@ public:
         json["protocol"] = to_string(connection.protocol);
         json["verdict"] = to_string(finding.verdict);
         json["existing"] = connection.existing;
+        if (connection.tcp_state) {
+            json["tcp_state"] = to_string(*connection.tcp_state);
+        }
         if (connection.committed) {
             json["committed"] = *connection.committed;
         }
@@ -130,7 +191,8 @@ public:
             set_expected(json, finding.expected, finding.expected_total);
         }
         if (finding.rule) {
-            json["rule"] = rule_json(*finding.rule, finding.rule_stale, finding.attribution, finding.rule_pod);
+            json["rule"] =
+                rule_json(*finding.rule, finding.leftover == LeftOver::yes, finding.attribution, finding.rule_pod);
         }
         set(json, "conflict_id", finding.conflict_id);
         set_reason(json, finding.reason_code, finding.reason, advice_for(finding));
@@ -159,9 +221,7 @@ public:
 
     void unread(const std::vector<std::string>& sources) override {
         auto json = record("unread");
-        if (!sources.empty()) {
-            json["sources"] = sources;
-        }
+        set(json, "sources", sources);
         write(json);
     }
 
@@ -193,12 +253,26 @@ public:
             json["suppressed"] = summary.suppressed;
         }
         json["lost"] = summary.lost;
-        if (!summary.unread_sources.empty()) {
-            json["unread_sources"] = summary.unread_sources;
-        }
+        set(json, "unread_sources", summary.unread_sources);
         if (summary.unread_rules > 0) {
             json["unread_rules"] = summary.unread_rules;
         }
+        json["exit_status"] = summary.exit_status;
+        write(json);
+    }
+
+    void audited(const AuditSummary& summary) override {
+        auto json = record("summary");
+        json["conflicts"] = {{"hostport", summary.taken},
+                             {"depends", summary.possible},
+                             {"service", summary.served},
+                             {"harmless", summary.harmless}};
+        json["leaked"] = summary.leaked;
+        set(json, "unread_sources", summary.unread_sources);
+        if (summary.unread_rules > 0) {
+            json["unread_rules"] = summary.unread_rules;
+        }
+        set(json, "doubts", summary.doubts);
         json["exit_status"] = summary.exit_status;
         write(json);
     }
@@ -225,7 +299,7 @@ private:
                       service.endpoints.begin() +
                           static_cast<std::ptrdiff_t>(std::min(expected_limit, service.endpoints.size()))},
                      service.endpoints.size());
-        json["rule"] = rule_json(conflict.rule, conflict.rule_stale, std::nullopt, conflict.rule_pod);
+        json["rule"] = rule_json(conflict.rule, conflict.leftover == LeftOver::yes, std::nullopt, conflict.rule_pod);
         json["winner"] = to_string(conflict.winner);
         json["harmless"] = conflict.bypass;
         set(json, "depends_on", conflict.depends_on);
@@ -235,7 +309,7 @@ private:
     }
 
     [[nodiscard]] Json record(const char* type) const {
-        Json json{{"type", type}, {"schema", schema_version}};
+        Json json{{"type", type}, {"schema", schema_version}, {"time", time(options_.boot_ns())}};
         set(json, "node", options_.node);
         if (options_.netns != 0) {  // a dump does not know it
             json["netns"] = options_.netns;

@@ -139,7 +139,7 @@ public:
         }
     }
 
-    void leaked(const HostPortRule&) override {}
+    void leaked(const LeakedRule&) override {}
     void connection(const Finding&) override {}
 
     void judged(const Finding& finding) override {

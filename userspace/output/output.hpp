@@ -4,12 +4,15 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "judge/finding.hpp"
 #include "output/time.hpp"
 #include "output/writer.hpp"
@@ -26,6 +29,8 @@ struct Beginning {
     std::vector<PortRange> ports;             // the filter's
     std::vector<std::string> unread_sources;  // with why: "nf_tables (Operation not permitted)"
     std::size_t unread_rules = 0;
+    std::vector<std::string> doubts{};  // why there may be more to find than what is found; one line each
+    std::map<std::string, SourceStatus> sources{};
 };
 
 // Where something can be lost, as it is told (docs/json-schema.json).
@@ -71,6 +76,20 @@ struct Summary {
     [[nodiscard]] std::uint64_t judged() const;  // sum of verdicts
 };
 
+// The end of an audit.
+struct AuditSummary {
+    std::size_t taken = 0;     // conflicts that the HostPort wins,
+    std::size_t possible = 0;  // that it may win,
+    std::size_t served = 0;    // that the Service wins,
+    std::size_t harmless = 0;  // whose HostPort leads to an endpoint of the Service
+    std::size_t leaked = 0;    // rules that are, or may be, left over
+    std::vector<std::string> unread_sources;
+    std::size_t unread_rules = 0;
+    std::vector<std::string> doubts;  // why there may be more
+    bool alarm = false;               // it found what asks for exit status 3
+    int exit_status = 0;
+};
+
 class Output {
 public:
     Output() = default;
@@ -83,7 +102,7 @@ public:
     virtual void begin(const Beginning& beginning) = 0;  // of each namespace that is traced
     virtual void conflict(const Conflict& conflict) = 0;
     virtual void conflict_ended(const Conflict& conflict) = 0;  // one of these
-    virtual void leaked(const HostPortRule& rule) = 0;
+    virtual void leaked(const LeakedRule& leaked) = 0;
     virtual void tracing(std::string_view how) = 0;  // every probe is attached; "fexit"
     // Every function, at the start and when modules came or went.
     virtual void probes(const std::vector<ProbedFunction>& /*functions*/) {}
@@ -95,6 +114,8 @@ public:
     // Others cannot be read than before; with why. Empty: all can.
     virtual void unread(const std::vector<std::string>& sources) = 0;
     virtual void summary(const Summary& summary) = 0;
+    // The last of an audit.
+    virtual void audited(const AuditSummary& /*summary*/) {}
     // For what is due by time; to be called at every turn of the trace.
     virtual void turn(const Health& /*health*/) {}
 };
@@ -107,7 +128,9 @@ struct TextOptions {
 
 struct JsonOptions {
     std::string node;
+    std::string version{};    // of hptrace
     std::uint32_t netns = 0;  // of what says nothing of its own; 0: not known (a dump), or all of them
+    std::function<std::uint64_t()> boot_ns = boot_clock_ns;
     ClockOffset clock_offset = clock_offset_now;
 };
 
@@ -116,7 +139,7 @@ std::unique_ptr<Output> make_text_output(Writer& writer, TextOptions options);
 std::unique_ptr<Output> make_json_output(Writer& writer, JsonOptions options);
 
 // The table of `hptrace audit`.
-void print_audit(Writer& writer, const std::vector<Conflict>& conflicts, const std::vector<HostPortRule>& leaked);
+void print_audit(Writer& writer, const std::vector<Conflict>& conflicts, const std::vector<LeakedRule>& leaked);
 
 // "3306,8000-8100".
 std::string to_string(const std::vector<PortRange>& ports);

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include "judge/words.hpp"
-#include "output/escape.hpp"
 
 namespace hptrace {
 
@@ -15,9 +14,9 @@ std::string counted(std::size_t count, std::string_view noun) {
 std::string kind_and_name(const Service& service) {
     std::string text(to_string(service.kind));
     if (service.name) {
-        text += " " + escape(full_name(*service.name));
+        text += " " + full_name(*service.name);
         if (!service.name->port.empty()) {
-            text += ":" + escape(service.name->port);
+            text += ":" + service.name->port;
         }
     }
     return text;
@@ -28,16 +27,16 @@ std::string wanted_text(const Service& service) {
 }
 
 std::string taker_text(const Conflict& conflict) {
-    return fmt::format("{}hostPort {} of {}", conflict.rule_stale ? "a left over " : "", conflict.service.port,
-                       escape(owner_text(conflict.rule, conflict.rule_pod)));
+    return fmt::format("{}hostPort {} of {}", conflict.leftover == LeftOver::yes ? "a left over " : "",
+                       conflict.service.port, owner_text(conflict.rule, conflict.rule_pod));
 }
 
 std::string rule_text(const HostPortRule& rule) {
     const auto chain = rule.entry_chain.empty() || rule.entry_chain == rule.chain
-                           ? escape(rule.chain)
-                           : fmt::format("{} > {}", escape(rule.entry_chain), escape(rule.chain));
+                           ? rule.chain
+                           : fmt::format("{} > {}", rule.entry_chain, rule.chain);
     return fmt::format("{} ({}{})", chain, to_string(rule.backend),
-                       rule.backend == Backend::nftables ? " " + escape(rule.table) : "");
+                       rule.backend == Backend::nftables ? " " + rule.table : "");
 }
 
 }  // namespace hptrace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// What the table and the journal say in the same words. Made harmless for a terminal (escape()).
+// What the table and the journal say in the same words. Not escaped: what writes it does that.
 #pragma once
 
 #include <string>

@@ -10,7 +10,6 @@
 #include <unordered_map>
 
 #include "judge/words.hpp"
-#include "output/escape.hpp"
 #include "output/output.hpp"
 #include "output/sentences.hpp"
 
@@ -54,7 +53,7 @@ public:
     TextOutput(Writer& writer, TextOptions options) : writer_(writer), options_(std::move(options)) {}
 
     void begin(const Beginning& beginning) override {
-        auto text = fmt::format("{}{}: {}; {} and {}", escape(beginning.node),
+        auto text = fmt::format("{}{}: {}; {} and {}", beginning.node,
                                 in_netns(beginning.netns, ", network namespace "), to_string(beginning.proxy),
                                 counted(beginning.services, "Service"), counted(beginning.hostports, "HostPort"));
         if (!beginning.ports.empty()) {
@@ -62,7 +61,7 @@ public:
             text += fmt::format(" on {} {}", one ? "port" : "ports", to_string(beginning.ports));
         }
         if (!beginning.unread_sources.empty()) {
-            text += fmt::format("; NOT read: {}", escape(fmt::format("{}", fmt::join(beginning.unread_sources, ", "))));
+            text += fmt::format("; NOT read: {}", fmt::join(beginning.unread_sources, ", "));
         } else if (beginning.unread_rules == 0) {
             text += "; all sources read";
         }
@@ -78,10 +77,10 @@ public:
         const auto taker = taker_text(conflict);
         if (conflict.winner == Winner::hostport) {
             writer_.line(
-                fmt::format("{} #{}  {} is taken by {}", paint("CONFLICT", Paint::alarm), number, what, taker));
+                painted("CONFLICT", Paint::alarm).add(fmt::format(" #{}  {} is taken by {}", number, what, taker)));
         } else if (conflict.winner == Winner::depends) {
             writer_.line(
-                fmt::format("{} #{}  {} may be taken by {}", paint("POSSIBLE", Paint::doubt), number, what, taker));
+                painted("POSSIBLE", Paint::doubt).add(fmt::format(" #{}  {} may be taken by {}", number, what, taker)));
             writer_.line(fmt::format("  depends on {}", conflict.depends_on));
         }
     }
@@ -92,8 +91,8 @@ public:
                                  taker_text(conflict)));
     }
 
-    void leaked(const HostPortRule& rule) override {
-        writer_.line(fmt::format("LEAKED  {}; remove it: {}", rule_text(rule), escape(removal_command(rule))));
+    void leaked(const LeakedRule& leaked) override {
+        writer_.line(fmt::format("LEAKED  {}; {}", rule_text(leaked.rule), advice_for(leaked)));
     }
 
     void tracing(std::string_view) override { table_header(); }
@@ -117,20 +116,23 @@ public:
     }
 
     void lost(const Loss& loss) override {
-        writer_.line(fmt::format("{} {} ({})", paint("LOST", Paint::alarm), loss.count, loss.where));
+        writer_.line(painted("LOST", Paint::alarm).add(fmt::format(" {} ({})", loss.count, loss.where)));
     }
 
     void gap(const Gap& gap) override {
         const auto offset = options_.clock_offset();
-        writer_.line(fmt::format("{} {} to {}: {}", paint("GAP", Paint::alarm),
-                                 local_time(static_cast<std::int64_t>(gap.from_boot_ns) + offset),
-                                 local_time(static_cast<std::int64_t>(gap.to_boot_ns) + offset), escape(gap.why)));
+        writer_.line(
+            painted("GAP", Paint::alarm)
+                .add(fmt::format(" {} to {}: {}", local_time(static_cast<std::int64_t>(gap.from_boot_ns) + offset),
+                                 local_time(static_cast<std::int64_t>(gap.to_boot_ns) + offset), gap.why)));
     }
 
     void unread(const std::vector<std::string>& sources) override {
-        writer_.line(sources.empty() ? std::string("all sources are read again")
-                                     : fmt::format("{} {}", paint("NOT READ", Paint::doubt),
-                                                   escape(fmt::format("{}", fmt::join(sources, ", ")))));
+        if (sources.empty()) {
+            writer_.line("all sources are read again");
+            return;
+        }
+        writer_.line(painted("NOT READ", Paint::doubt).add(fmt::format(" {}", fmt::join(sources, ", "))));
     }
 
     void summary(const Summary& summary) override {
@@ -166,22 +168,29 @@ public:
         writer_.line(fmt::format("{}. Exit {}", text, summary.exit_status));
     }
 
+    void audited(const AuditSummary& summary) override {
+        const auto why = fmt::format("{}", fmt::join(summary.doubts, "; "));
+        const auto found = summary.taken + summary.possible + summary.served + summary.harmless + summary.leaked;
+        if (!why.empty()) {
+            writer_.line(painted(summary.alarm ? "There may be more" : "Nothing is proven", Paint::doubt)
+                             .add(fmt::format(": {}", why)));
+        } else if (found == 0) {
+            writer_.line("no conflict between a Service and a HostPort rule");
+        }
+    }
+
 private:
-    enum class Paint : std::uint8_t { alarm, doubt };
     // Namespace, and what is said of it: the same addresses mean something else in another one.
     using Key = std::pair<std::uint32_t, std::string>;
 
-    [[nodiscard]] std::string paint(std::string_view text, Paint paint) const {
-        if (!options_.colour) {
-            return std::string(text);
-        }
-        return fmt::format("\x1b[{}m{}\x1b[0m", paint == Paint::alarm ? "1;31" : "33", text);
+    [[nodiscard]] Line painted(std::string_view text, Paint paint) const {
+        return Line().add(text, options_.colour ? paint : Paint::none);
     }
 
     void table_header() {
         if (!header_printed_) {
             header_printed_ = true;
-            print_cells({"TIME", "VERDICT", "PROTO", "CLIENT", "ASKED FOR", "GOT", "NOTE"}, {});
+            writer_.line(layout({"TIME", "VERDICT", "PROTO", "CLIENT", "ASKED FOR", "GOT", "NOTE"}, Paint::none));
         }
     }
 
@@ -197,7 +206,7 @@ private:
         if (!is_alarm(finding.verdict)) {
             // One detail line per reason, not per connection.
             const bool has_more =
-                !finding.reason.empty() && (finding.verdict == Verdict::unknown ||
+                !finding.reason.empty() && (finding.verdict == Verdict::unknown || finding.verdict == Verdict::ok ||
                                             finding.verdict == Verdict::exposed || finding.verdict == Verdict::other);
             first = has_more && explained_.insert({finding.connection.netns, finding.reason}).second;
             return {};
@@ -245,49 +254,40 @@ private:
         if (finding.rule) {
             line("rule", rule_text(*finding.rule));
         }
-        line("why", escape(finding.reason));
+        line("why", finding.reason);
         const auto advice = advice_for(finding);
-        line("fix", escape(advice.fix));
-        line("or", escape(advice.otherwise));
+        line("fix", advice.fix);
+        line("or", advice.otherwise);
     }
 
     void row(Verdict verdict, std::size_t width, const std::array<std::string, 7>& cells) {
-        std::optional<Paint> colour;
-        if (is_alarm(verdict)) {
-            colour = Paint::alarm;
-        } else if (verdict == Verdict::unknown || verdict == Verdict::unsettled) {
-            colour = Paint::doubt;
-        }
-        const auto length = layout(cells, {}).size();
-        if (length <= width) {
-            print_cells(cells, colour);
+        const auto paint = is_alarm(verdict)                                              ? Paint::alarm
+                           : verdict == Verdict::unknown || verdict == Verdict::unsettled ? Paint::doubt
+                                                                                          : Paint::none;
+        if (const auto line = layout(cells, paint); line.width() <= width) {
+            writer_.line(line);
             return;
         }
         // Too long (IPv6): the destinations get lines of their own.
-        print_cells({cells[0], cells[1], cells[2], cells[3], "", "", cells[6]}, colour);
+        writer_.line(layout({cells[0], cells[1], cells[2], cells[3], "", "", cells[6]}, paint));
         const std::string indent(columns[client_column], ' ');
         writer_.line(fmt::format("{}for {}", indent, cells[4]));
         writer_.line(fmt::format("{}got {}", indent, cells[5]));
     }
 
-    // Cells at their columns; one that is too wide pushes the next only as far as it must.
-    [[nodiscard]] std::string layout(const std::array<std::string, 7>& cells, std::optional<Paint> colour) const {
-        std::string text;
-        std::size_t width = 0;
+    // Cells at their columns; one that is too wide pushes the next only as far as it must. `paint`: of the verdict.
+    [[nodiscard]] Line layout(const std::array<std::string, 7>& cells, Paint paint) const {
+        Line line;
         for (std::size_t i = 0; i < cells.size(); ++i) {
             if (cells.at(i).empty()) {
                 continue;
             }
-            const auto padding = width == 0 ? 0 : std::max<std::size_t>(columns.at(i), width + 1) - width;
-            text.append(padding, ' ');
-            text += i == 1 && colour ? paint(cells.at(i), *colour) : cells.at(i);
-            width += padding + cells.at(i).size();
+            if (line.width() > 0) {
+                line.pad_to(std::max(columns.at(i), line.width() + 1));
+            }
+            line.add(cells.at(i), i == 1 && options_.colour ? paint : Paint::none);
         }
-        return text;
-    }
-
-    void print_cells(const std::array<std::string, 7>& cells, std::optional<Paint> colour) {
-        writer_.line(layout(cells, colour));
+        return line;
     }
 
     Writer& writer_;

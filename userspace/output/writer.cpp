@@ -6,11 +6,9 @@
 
 namespace hptrace {
 
-void Writer::line(std::string_view text) {
+void Writer::line(const Line& line) {
     if (ok()) {
-        std::string bytes(text);
-        bytes += '\n';
-        put(bytes);
+        put(line.bytes() + '\n');
     }
 }
 

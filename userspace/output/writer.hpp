@@ -3,10 +3,10 @@
 
 #include <atomic>
 #include <optional>
-#include <string>
 #include <string_view>
 
 #include "base/error.hpp"
+#include "output/line.hpp"
 
 namespace hptrace {
 
@@ -22,7 +22,7 @@ public:
     Writer& operator=(Writer&&) = delete;
     virtual ~Writer() = default;
 
-    void line(std::string_view text);
+    void line(const Line& line);
 
     // Notices a reader that went away before there is anything to write.
     void check_reader();

@@ -55,6 +55,17 @@ bool accepts_cluster_ips(const Chain* kube_services) {
     });
 }
 
+// The protocol and the ports a rule is for, as far as it was understood: what was not can only narrow that.
+std::optional<Protocol> protocol_of(const Rule& rule) {
+    return rule.l4proto && !rule.l4proto->inverted ? protocol_from_number(rule.l4proto->value) : std::nullopt;
+}
+
+std::vector<PortRange> ports_of(const Rule& rule) {
+    const auto straight =
+        std::ranges::find_if(rule.destination_ports, [](const PortMatch& match) { return !match.inverted; });
+    return straight == rule.destination_ports.end() ? std::vector<PortRange>{} : straight->any_of;
+}
+
 NatTable nat_table(const TableView& view) {
     return {.backend = view.table().backend,
             .family = view.table().families.front(),
@@ -129,7 +140,9 @@ void UnreadRules::add(const TableView& table, const Chain& chain, const Rule& ru
         rules_.push_back({.backend = table.table().backend,
                           .family = rule.family.value_or(table.table().families.front()),
                           .chain = chain.name,
-                          .text = text_of(table, chain, rule)});
+                          .text = text_of(table, chain, rule),
+                          .protocol = protocol_of(rule),
+                          .ports = ports_of(rule)});
     }
 }
 
@@ -143,7 +156,12 @@ void UnreadRules::add_rest(const TableView& table, const Chain& chain, const Rul
 }
 
 void UnreadRules::add(const TableView& table, const NftSet& set, const SetElement& element) {
-    add_to_set(table, set, &element, fmt::format("element {}", element_text(set.key, set.data, element)));
+    auto* const added =
+        add_to_set(table, set, &element, fmt::format("element {}", element_text(set.key, set.data, element)));
+    if (added != nullptr && element.key.port != 0) {
+        added->protocol = protocol_from_number(element.key.protocol);
+        added->ports = {{element.key.port, element.key.port}};
+    }
 }
 
 void UnreadRules::add_if_not_whole(const TableView& table, const NftSet& set) {
@@ -152,13 +170,14 @@ void UnreadRules::add_if_not_whole(const TableView& table, const NftSet& set) {
     }
 }
 
-void UnreadRules::add_to_set(const TableView& table, const NftSet& set, const void* what, std::string text) {
-    if (seen_.insert(what).second) {
-        rules_.push_back({.backend = table.table().backend,
-                          .family = table.table().families.front(),
-                          .chain = set.name,
-                          .text = std::move(text)});
+UnreadRule* UnreadRules::add_to_set(const TableView& table, const NftSet& set, const void* what, std::string text) {
+    if (!seen_.insert(what).second) {
+        return nullptr;
     }
+    return &rules_.emplace_back(UnreadRule{.backend = table.table().backend,
+                                           .family = table.table().families.front(),
+                                           .chain = set.name,
+                                           .text = std::move(text)});
 }
 
 std::size_t ServiceCollector::Hash::operator()(const Key& key) const noexcept {

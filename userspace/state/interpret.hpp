@@ -66,7 +66,8 @@ public:
 
 private:
     static std::string text_of(const TableView& table, const Chain& chain, const Rule& rule);
-    void add_to_set(const TableView& table, const NftSet& set, const void* what, std::string text);
+    // Null: it was added before.
+    UnreadRule* add_to_set(const TableView& table, const NftSet& set, const void* what, std::string text);
 
     std::vector<UnreadRule>& rules_;
     std::unordered_set<const void*> seen_;

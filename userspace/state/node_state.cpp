@@ -79,6 +79,26 @@ std::string_view to_string(ProxyMode mode) {
     return "?";
 }
 
+bool decides(SourceRole role) {
+    switch (role) {
+        case SourceRole::everything:
+        case SourceRole::rules:
+        case SourceRole::services:
+        case SourceRole::addresses:
+            return true;
+        case SourceRole::kinds:
+        case SourceRole::owners:
+        case SourceRole::names:
+            break;
+    }
+    return false;
+}
+
+SourceRow source_row(std::string_view name) {
+    const auto* const found = std::ranges::find(source_rows, name, &SourceRow::name);
+    return found == source_rows.end() ? SourceRow{name, SourceRole::everything, std::nullopt} : *found;
+}
+
 std::size_t NodeState::KeyHash::operator()(const Key& key) const noexcept {
     return std::hash<Endpoint>{}(key.destination) * 31U + static_cast<std::size_t>(key.protocol);
 }

@@ -2,6 +2,7 @@
 // state/: who should answer on this node. A NodeState is read once, never changed, and shared.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -133,7 +134,30 @@ struct UnreadRule {
     Family family = Family::ipv4;
     std::string chain;
     std::string text;
+    // What was understood of it: it takes no packet of another protocol, or to a port outside all of these.
+    std::optional<Protocol> protocol{};  // absent: any
+    std::vector<PortRange> ports{};      // empty: any
 };
+
+// What is missing while a source cannot be read. What only names a thing never changes an answer.
+enum class SourceRole : std::uint8_t {
+    everything,  // the namespace itself
+    rules,       // which rules rewrite; in iptables and nftables mode also who serves
+    services,    // who serves in ipvs mode
+    addresses,   // which addresses are local
+    kinds,       // what kind of Service an address is
+    owners,      // whose a rule is, and whether it is left over
+    names,       // names of pods
+};
+bool decides(SourceRole role);  // Could it change who answers?
+
+struct SourceRow {
+    std::string_view name;  // in NodeState::sources
+    SourceRole role;
+    std::optional<Family> family;  // of what it tells; absent: both
+};
+// Of a source that is not in the list: one that may decide everything.
+SourceRow source_row(std::string_view name);
 
 enum class ProxyMode : std::uint8_t { none, iptables, ipvs, nftables, other_ipvs };
 // "no kube-proxy rules", "kube-proxy iptables", "kube-proxy ipvs", "kube-proxy nftables", "ipvs without kube-proxy
@@ -143,10 +167,26 @@ std::string_view to_string(ProxyMode mode);
 // The source that stands for all others where the namespace itself could not be entered.
 inline constexpr std::string_view netns_source = "network namespace";
 
+// Every source there is. "addresses" is one of dumps, "host-local" and "kubelet" are of live nodes.
+inline constexpr std::array<SourceRow, 11> source_rows{{
+    {netns_source, SourceRole::everything, std::nullopt},
+    {"iptables-legacy", SourceRole::rules, Family::ipv4},
+    {"ip6tables-legacy", SourceRole::rules, Family::ipv6},
+    {"nf_tables", SourceRole::rules, std::nullopt},
+    {"ip_vs", SourceRole::services, std::nullopt},
+    {"routes", SourceRole::addresses, std::nullopt},
+    {"addresses", SourceRole::addresses, std::nullopt},
+    {"ipset", SourceRole::kinds, std::nullopt},
+    {"cni", SourceRole::owners, std::nullopt},
+    {"host-local", SourceRole::names, std::nullopt},
+    {"kubelet", SourceRole::names, std::nullopt},
+}};
+
 struct NodeState {
     std::string node;           // host name
     std::uint32_t netns = 0;    // inode number
     std::uint64_t boot_ns = 0;  // CLOCK_BOOTTIME when the reading that found it began
+    std::int64_t real_ns = 0;   // CLOCK_REALTIME then, as files' times go; 0: not known (a dump)
     ProxyMode proxy = ProxyMode::none;
     std::vector<Service> services;
     std::uint32_t skipped_virtual_servers = 0;  // ip_vs: by firewall mark or for all ports of an address; not Services
@@ -155,10 +195,11 @@ struct NodeState {
     std::vector<LocalAddress> local_addresses;
     std::vector<Sandbox> sandboxes;   // of two with the same address the later one counts
     bool sandboxes_complete = false;  // the CNI cache exists and all of it was readable
+    // Containers that were in the CNI cache and are not, while hptrace runs, and when they were first missed
+    // (CLOCK_BOOTTIME).
+    std::map<std::string, std::uint64_t, std::less<>> gone_sandboxes;
     std::vector<UnreadRule> unread_rules;
-    // "iptables-legacy", "ip6tables-legacy", "nf_tables", "ip_vs", "ipset", "routes", "cni"; of dumps also "addresses",
-    // else "host-local" and "kubelet".
-    // Only netns_source: the namespace could not be entered, nothing is known.
+    // Those of source_rows. Only netns_source: the namespace could not be entered, nothing is known.
     std::map<std::string, SourceStatus> sources;
 
     // The Service this destination belongs to, exact address before "any local address"; null: none.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/pod_source.hpp"
 
+#include <algorithm>
 #include <utility>
 
+#include "base/clock.hpp"
 #include "base/fingerprint.hpp"
 #include "state/node_files.hpp"
 #include "state/sandboxes.hpp"
@@ -70,7 +72,11 @@ std::optional<Pods> PodSource::news() {
     const auto root = folders_.root.open();
     folder_times_ = folder_times(root);
     const bool different = root ? read(*root) : read_nothing(root.error());
-    return different ? std::optional(together()) : std::nullopt;
+    if (!different) {
+        return std::nullopt;
+    }
+    note_gone();
+    return together();
 }
 
 bool PodSource::announced() {
@@ -87,9 +93,32 @@ std::uint64_t PodSource::folder_times(const Result<RootFolder>& root) const {
     return print.value();
 }
 
+// An empty cache, or one that is not all readable, says of nobody that he is gone.
+void PodSource::note_gone() {
+    constexpr std::size_t most_gone = 4096;  // then those that went first are forgotten
+    if (!cni_.content.complete || cni_.content.sandboxes.empty()) {
+        return;
+    }
+    std::set<std::string> cached;
+    for (const auto& sandbox : cni_.content.sandboxes) {
+        cached.insert(sandbox.container_id);
+        gone_.erase(sandbox.container_id);
+    }
+    for (const auto& id : cached_) {
+        if (!cached.contains(id)) {
+            gone_.emplace(id, boot_clock_ns());
+        }
+        if (gone_.size() > most_gone) {
+            gone_.erase(std::ranges::min_element(gone_, {}, [](const auto& entry) { return entry.second; }));
+        }
+    }
+    cached_ = std::move(cached);
+}
+
 Pods PodSource::together() const {
     return {.sandboxes = put_together(cni_.content.sandboxes, host_local_.content.reservations, kubelet_.content.pods),
             .sandboxes_complete = cni_.content.complete,
+            .gone_sandboxes = gone_,
             .sources = {{"cni", cni_.content.status},
                         {"host-local", host_local_.content.status},
                         {"kubelet", kubelet_.content.status}}};

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,7 @@ struct PodFolders {
 struct Pods {
     std::vector<Sandbox> sandboxes;
     bool sandboxes_complete = false;
+    std::map<std::string, std::uint64_t, std::less<>> gone_sandboxes;
     std::map<std::string, SourceStatus> sources;
 };
 
@@ -64,11 +66,14 @@ private:
     bool read_nothing(const Error& why);
     [[nodiscard]] std::uint64_t folder_times(const Result<RootFolder>& root) const;
     [[nodiscard]] Pods together() const;
+    void note_gone();
 
     PodFolders folders_;
     std::optional<FolderWatch> watch_;
     std::uint64_t folder_times_ = 0;
     Part<CniCache> cni_;
+    std::set<std::string> cached_;                            // containers that were in the cache when it was read
+    std::map<std::string, std::uint64_t, std::less<>> gone_;  // and of those that went: CLOCK_BOOTTIME
     Part<HostLocal> host_local_;
     Part<KubeletPods> kubelet_;
 };

@@ -176,6 +176,7 @@ NodeStatePtr NodeReader::assemble(std::uint64_t boot_ns) const {
     state.node = node_;
     state.netns = netns_;
     state.boot_ns = boot_ns;
+    state.real_ns = real_clock_ns();
     state.local_addresses = *routes_.content;
     state.sandboxes = pods_.sandboxes;
     state.sandboxes_complete = pods_.sandboxes_complete;
@@ -183,6 +184,11 @@ NodeStatePtr NodeReader::assemble(std::uint64_t boot_ns) const {
         add_rules(*part->content, state);
     }
     add_ipvs_services(*ip_vs_.content, *ipset_.content, state);
+    for (const auto& rule : state.hostports) {  // of nobody else it matters
+        if (const auto gone = pods_.gone_sandboxes.find(rule.container_id); gone != pods_.gone_sandboxes.end()) {
+            state.gone_sandboxes.insert(*gone);
+        }
+    }
     state.sources = {{"iptables-legacy", legacy_ipv4_.status},
                      {"ip6tables-legacy", legacy_ipv6_.status},
                      {"nf_tables", nf_tables_.status},

@@ -60,37 +60,44 @@ TEST_CASE("what was not understood is shown, not all of it") {
     CHECK(lines.size() == 6);
     CHECK(lines[0].find("KUBE-SERVICES") != std::string::npos);
     CHECK(lines[5].find("15 more") != std::string::npos);
-    CHECK_FALSE(is_complete(state));
+    CHECK_FALSE(not_proven(state, port(3306)).empty());
+    CHECK(not_proven(state, port(6379)).empty());
 }
 
-TEST_CASE("names and kinds decide nothing: a state without them is complete") {
+TEST_CASE("names and kinds decide nothing: what is found without them is proven") {
     auto state = ipvs_node(Backend::iptables_nft);
-    CHECK(is_complete(state));
-    for (const auto* source : {"cni", "ipset"}) {
+    CHECK(not_proven(state, {}).empty());
+    for (const auto* source : {"cni", "ipset", "host-local", "kubelet"}) {
         state.sources[source] = {SourceState::unreadable, "Permission denied"};
     }
     state.sources["ip_vs"] = {SourceState::unused, ""};
-    CHECK(is_complete(state));
-    CHECK(unread_sources(state) == std::vector<std::string>{"cni (Permission denied)", "ipset (Permission denied)"});
+    CHECK(not_proven(state, {}).empty());
+    CHECK(unread_sources(state) == std::vector<std::string>{"cni (Permission denied; gives only whose a rule is)",
+                                                            "host-local (Permission denied; gives only names)",
+                                                            "ipset (Permission denied; gives only kinds of Services)",
+                                                            "kubelet (Permission denied; gives only names)"});
+    CHECK(nothing_to_see(state, port(6379)).size() == 2);
     state.sources["ip_vs"] = {SourceState::unreadable, ""};
-    CHECK_FALSE(is_complete(state));
+    CHECK(not_proven(state, {}) == std::vector<std::string>{"ip_vs could not be read"});
+    CHECK(overview(state, {}).doubts == not_proven(state, {}));
+    CHECK(overview(state, {}).sources.size() == 5);
 }
 
 TEST_CASE("where there are no Services nothing is proven") {
     auto state = ipvs_node(Backend::iptables_nft);
-    CHECK(can_be_clean(state));
+    CHECK(not_proven(state, {}).empty());
     state.sources["nf_tables"] = {SourceState::unreadable, ""};
-    CHECK_FALSE(can_be_clean(state));
+    CHECK_FALSE(not_proven(state, {}).empty());
     state.sources.clear();
     state.services.clear();
-    CHECK(is_complete(state));
-    CHECK_FALSE(can_be_clean(state));
+    CHECK_FALSE(not_proven(state, {}).empty());
+    CHECK(overview(state, {}).doubts.empty());
 }
 
 TEST_CASE("a namespace that could not be entered is not read, and that decides") {
     NodeState state;
     state.sources.emplace(netns_source, SourceStatus{SourceState::unreadable, "gone"});
-    CHECK_FALSE(is_complete(state));
+    CHECK_FALSE(not_proven(state, {}).empty());
     CHECK(unread_sources(state) == std::vector<std::string>{"network namespace (gone)"});
     CHECK(nothing_to_see(state, {}).empty());
 }

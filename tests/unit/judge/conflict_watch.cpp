@@ -11,7 +11,16 @@ Conflict conflict(const char* id, Winner winner = Winner::hostport) {
     Conflict made;
     made.conflict_id = id;
     made.winner = winner;
+    made.rule.backend = Backend::iptables_nft;
     return made;
+}
+
+const NodeState all_read;
+
+NodeState unread(const char* source) {
+    NodeState state;
+    state.sources[source] = {SourceState::unreadable, "no"};
+    return state;
 }
 
 std::string ids(const std::vector<Conflict>& conflicts) {
@@ -26,24 +35,24 @@ std::string ids(const std::vector<Conflict>& conflicts) {
 
 TEST_CASE("a conflict appears once and ends once") {
     ConflictWatch watch;
-    CHECK(ids(watch.update({conflict("a"), conflict("b")}, true, 0, {}).appeared) == "ab");
-    const auto same = watch.update({conflict("a"), conflict("b")}, true, 0, {});
+    CHECK(ids(watch.update({conflict("a"), conflict("b")}, all_read, 0, {}).appeared) == "ab");
+    const auto same = watch.update({conflict("a"), conflict("b")}, all_read, 0, {});
     CHECK((same.appeared.empty() && same.ended.empty()));
-    const auto fewer = watch.update({conflict("b")}, true, 0, {});
+    const auto fewer = watch.update({conflict("b")}, all_read, 0, {});
     CHECK((fewer.appeared.empty() && ids(fewer.ended) == "a"));
-    CHECK(ids(watch.update({conflict("a"), conflict("b")}, true, 0, {}).appeared) == "a");
+    CHECK(ids(watch.update({conflict("a"), conflict("b")}, all_read, 0, {}).appeared) == "a");
 }
 
 TEST_CASE("nothing ends because something could not be read") {
     ConflictWatch watch;
-    watch.update({conflict("a")}, true, 0, {});
-    CHECK(watch.update({}, false, 0, {}).ended.empty());
-    CHECK(ids(watch.update({}, true, 0, {}).ended) == "a");
+    watch.update({conflict("a")}, all_read, 0, {});
+    CHECK(watch.update({}, unread("nf_tables"), 0, {}).ended.empty());
+    CHECK(ids(watch.update({}, all_read, 0, {}).ended) == "a");
 }
 
 TEST_CASE("all end with the namespace, once") {
     ConflictWatch watch;
-    watch.update({conflict("a"), conflict("b")}, true, 0, {});
+    watch.update({conflict("a"), conflict("b")}, all_read, 0, {});
     CHECK(ids(watch.end()) == "ab");
     CHECK(watch.end().empty());
     CHECK_FALSE(watch.waiting());
@@ -53,10 +62,10 @@ TEST_CASE("what the Service wins, or harms nobody, is no conflict; another winne
     ConflictWatch watch;
     auto harmless = conflict("h");
     harmless.bypass = true;
-    CHECK(watch.update({conflict("a", Winner::service), harmless}, true, 0, {}).appeared.empty());
-    CHECK(ids(watch.update({conflict("a", Winner::depends)}, true, 0, {}).appeared) == "a");
-    CHECK(ids(watch.update({conflict("a", Winner::hostport)}, true, 0, {}).appeared) == "a");
-    CHECK(ids(watch.update({conflict("a", Winner::service)}, true, 0, {}).ended) == "a");
+    CHECK(watch.update({conflict("a", Winner::service), harmless}, all_read, 0, {}).appeared.empty());
+    CHECK(ids(watch.update({conflict("a", Winner::depends)}, all_read, 0, {}).appeared) == "a");
+    CHECK(ids(watch.update({conflict("a", Winner::hostport)}, all_read, 0, {}).appeared) == "a");
+    CHECK(ids(watch.update({conflict("a", Winner::service)}, all_read, 0, {}).ended) == "a");
 }
 
 TEST_CASE("a rule whose sandbox libcni has not written yet is reported with its pod") {
@@ -67,19 +76,19 @@ TEST_CASE("a rule whose sandbox libcni has not written yet is reported with its 
     auto named = nameless;
     named.rule_pod = Pod{"default", "mysql-b-0"};
     ConflictWatch watch;
-    CHECK(watch.update({nameless}, true, 10 * wait, to_come).appeared.empty());
+    CHECK(watch.update({nameless}, all_read, 10 * wait, to_come).appeared.empty());
     CHECK(watch.waiting());
-    CHECK(ids(watch.update({named}, true, 10 * wait + 1, to_come).appeared) == "a");
+    CHECK(ids(watch.update({named}, all_read, 10 * wait + 1, to_come).appeared) == "a");
     CHECK_FALSE(watch.waiting());
 
     ConflictWatch left_over;  // it is left over indeed
-    CHECK(left_over.update({nameless}, true, 10 * wait, to_come).appeared.empty());
-    CHECK(ids(left_over.update({nameless}, true, 11 * wait, to_come).appeared) == "a");
-    CHECK(left_over.update({nameless}, true, 12 * wait, to_come).appeared.empty());
+    CHECK(left_over.update({nameless}, all_read, 10 * wait, to_come).appeared.empty());
+    CHECK(ids(left_over.update({nameless}, all_read, 11 * wait, to_come).appeared) == "a");
+    CHECK(left_over.update({nameless}, all_read, 12 * wait, to_come).appeared.empty());
 
     ConflictWatch gone;
-    CHECK(gone.update({nameless}, true, 10 * wait, to_come).appeared.empty());
-    CHECK(gone.update({}, true, 11 * wait, to_come).ended.empty());
+    CHECK(gone.update({nameless}, all_read, 10 * wait, to_come).appeared.empty());
+    CHECK(gone.update({}, all_read, 11 * wait, to_come).ended.empty());
     CHECK_FALSE(gone.waiting());
 }
 
@@ -90,19 +99,19 @@ TEST_CASE("a conflict is reported with the Service's name, if the first list of 
     auto named = nameless;
     named.service.name = ServiceName{"default", "mysql-a", ""};
     ConflictWatch watch;
-    CHECK(watch.update({nameless}, true, 10 * wait, to_come).appeared.empty());
+    CHECK(watch.update({nameless}, all_read, 10 * wait, to_come).appeared.empty());
     CHECK(watch.waiting());
-    const auto appeared = watch.update({named}, true, 10 * wait + 1, {}).appeared;
+    const auto appeared = watch.update({named}, all_read, 10 * wait + 1, {}).appeared;
     REQUIRE(appeared.size() == 1);
     CHECK(appeared[0].service.name);
 
     ConflictWatch slow;
-    CHECK(slow.update({nameless}, true, 10 * wait, to_come).appeared.empty());
-    CHECK(ids(slow.update({nameless}, true, 11 * wait, to_come).appeared) == "a");
+    CHECK(slow.update({nameless}, all_read, 10 * wait, to_come).appeared.empty());
+    CHECK(ids(slow.update({nameless}, all_read, 11 * wait, to_come).appeared) == "a");
 
     ConflictWatch failed;  // the list came and does not have it, or there is none
-    CHECK(failed.update({nameless}, true, 10 * wait, to_come).appeared.empty());
-    CHECK(ids(failed.update({nameless}, true, 10 * wait + 1, {}).appeared) == "a");
+    CHECK(failed.update({nameless}, all_read, 10 * wait, to_come).appeared.empty());
+    CHECK(ids(failed.update({nameless}, all_read, 10 * wait + 1, {}).appeared) == "a");
 }
 
 TEST_CASE("who waits for the Service's name does not wait for that of a pod that is gone as well") {
@@ -110,6 +119,6 @@ TEST_CASE("who waits for the Service's name does not wait for that of a pod that
     auto nameless = conflict("a");
     nameless.rule.container_id = "0123";
     ConflictWatch watch;
-    CHECK(watch.update({nameless}, true, 10 * wait, {.pod = false, .service = true}).appeared.empty());
-    CHECK(ids(watch.update({nameless}, true, 10 * wait + 1, {.pod = true, .service = false}).appeared) == "a");
+    CHECK(watch.update({nameless}, all_read, 10 * wait, {.pod = false, .service = true}).appeared.empty());
+    CHECK(ids(watch.update({nameless}, all_read, 10 * wait + 1, {.pod = true, .service = false}).appeared) == "a");
 }

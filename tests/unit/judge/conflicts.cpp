@@ -201,7 +201,7 @@ TEST_CASE("the oldest rule shadows the next of its back end") {
     state.hostports[1].order = 1;
     const auto conflict = only_conflict(state);
     CHECK(conflict.rule.chain == "CNI-DN-leaked");
-    CHECK(conflict.rule_stale);
+    CHECK(conflict.leftover == LeftOver::perhaps);
 
     state.hostports[0].host_ip = *parse_prefix("10.96.0.10/32");  // leaves other addresses to the next
     CHECK(conflicts_of(state).size() == 2);
@@ -234,9 +234,10 @@ TEST_CASE("conflicts and leaked rules obey the filter") {
     filter.dest = *parse_prefix("10.224.0.222");  // as a rewritten destination
     CHECK(count(filter) == 2);
 
-    state.sandboxes.clear();
+    state.sandboxes.erase(state.sandboxes.begin());
     state.index();
     CHECK(find_leaked(state, {}).size() == 2);
+    CHECK(find_leaked(state, {})[0].leftover == LeftOver::perhaps);
     filter = {};
     filter.ports = {{3000, 4000}};
     CHECK(find_leaked(state, filter).size() == 1);

@@ -28,7 +28,7 @@ TEST_CASE("a hijack names Service, rule, expected endpoints and reason") {
     CHECK(finding.service->kind == ServiceKind::cluster_ip);
     REQUIRE(finding.rule);
     CHECK(finding.rule->chain == mysql_b_chain);
-    CHECK_FALSE(finding.rule_stale);
+    CHECK(finding.leftover == LeftOver::no);
     CHECK(finding.expected == std::vector{end(endpoint)});
     CHECK(finding.expected_total == 1);
     CHECK(finding.reason_code == ReasonCode::other_backend);
@@ -247,6 +247,86 @@ TEST_CASE("a connection that outlived the HostPort rule is stale, to a node addr
     CHECK(verdict(existing("192.168.0.2:3306", hostport_pod), state) == Verdict::other);
 }
 
+TEST_CASE("a TCP connection to an endpoint that has left its Service is ok, with a note") {
+    for (const auto& state : {iptables_node(Backend::iptables_nft), nftables_node(Backend::iptables_nft)}) {
+        auto made = existing(service_address, "10.224.0.225:3306");
+        for (const auto tcp_state : {TcpState::established, TcpState::syn_sent, TcpState::syn_recv}) {
+            made.tcp_state = tcp_state;
+            const auto finding = judged(made, state);
+            CHECK(finding.verdict == Verdict::ok);
+            CHECK(finding.reason.find("has left the Service") != std::string::npos);
+        }
+        made.tcp_state.reset();  // not told
+        CHECK(verdict(made, state) == Verdict::ok);
+        made.protocol = Protocol::sctp;
+        auto sctp = state;
+        sctp.services[0].protocol = Protocol::sctp;
+        CHECK(verdict(made, sctp) == Verdict::ok);
+        made.protocol = Protocol::tcp;
+        made.existing = false;  // made now, it is led there by somebody
+        CHECK(verdict(made, state) == Verdict::foreign);
+    }
+}
+
+TEST_CASE("it is stale where a HostPort rule or another pod has the target now") {
+    auto state = iptables_node(Backend::iptables_nft);
+    state.hostports[0].target = end("10.224.0.225:3306");
+    state.hostports[0].port = {8080, 8080};
+    auto made = existing(service_address, "10.224.0.225:3306");
+    made.tcp_state = TcpState::established;
+    CHECK(verdict(made, state) == Verdict::stale);
+    state.hostports[0].target.port = 0;
+    CHECK(verdict(made, state) == Verdict::stale);
+    state.hostports[0].target.port = 8080;  // of the pod, but another port
+    CHECK(verdict(made, state) == Verdict::ok);
+    state.hostports[0].target = end("10.224.0.225:3306");
+    state.hostports[0].protocol = Protocol::udp;
+    CHECK(verdict(made, state) == Verdict::ok);
+    state.hostports.clear();
+    CHECK(verdict(made, state) == Verdict::ok);
+
+    state.sandboxes.push_back(sandbox(mysql_c_id, "default", "mysql-a-7", "10.224.0.225"));
+    CHECK(verdict(made, state) == Verdict::ok);  // not ready, or on its way out: the pod it was made to
+    state.sandboxes.back().pod_namespace = "other";
+    CHECK(verdict(made, state) == Verdict::stale);
+    CHECK(judged(made, state).reason.find("other/mysql-a-7") != std::string::npos);
+    state.sandboxes.back().named_by_itself = true;  // whatever it says of itself
+    CHECK(verdict(made, state) == Verdict::ok);
+    state.sandboxes.back().named_by_itself = false;
+    state.sandboxes.back().pod_namespace = "default";
+    state.sandboxes.back().since_ns = 2000;
+    made.began_ns = 3000;
+    CHECK(verdict(made, state) == Verdict::ok);
+    made.began_ns = 1000;  // the pod came after it
+    CHECK(verdict(made, state) == Verdict::stale);
+}
+
+TEST_CASE("a closed connection is no alarm where its rule is gone; one that a rule there is hijacks stays one") {
+    for (std::size_t i = 0; i < tcp_state_names.size(); ++i) {
+        const auto tcp_state = static_cast<TcpState>(i);
+        INFO(to_string(tcp_state));
+        auto state = ipvs_node(Backend::iptables_nft);
+        auto made = existing(service_address, hostport_pod);
+        made.tcp_state = tcp_state;
+        CHECK(verdict(made, state) == Verdict::hijacked);
+        state.hostports.clear();
+        const bool closing = tcp_state >= TcpState::fin_wait && tcp_state <= TcpState::close;
+        CHECK(is_closing(tcp_state) == closing);
+        CHECK(verdict(made, state) == (closing ? Verdict::ok : Verdict::stale));
+        auto iptables = iptables_node(Backend::iptables_nft);
+        iptables.hostports[0].port = {8080, 8080};
+        CHECK(verdict(made, iptables) == (closing ? Verdict::ok : Verdict::stale));
+    }
+}
+
+TEST_CASE("a UDP flow lives as long as there is traffic: where no rule leads it is stale") {
+    auto state = iptables_node(Backend::iptables_nft);
+    state.services[0].protocol = Protocol::udp;
+    auto made = existing(service_address, "10.224.0.225:3306");
+    made.protocol = Protocol::udp;
+    CHECK(verdict(made, state) == Verdict::stale);
+}
+
 TEST_CASE("plain HostPort use, and addresses that exist for Services only") {
     auto state = ipvs_node(Backend::iptables_nft);
     CHECK(verdict(connection("192.168.0.2:3306", hostport_pod), state) == Verdict::hostport);
@@ -339,13 +419,25 @@ TEST_CASE("rules that were not understood make unknown what depends on them, and
         state.unread_rules = {{Backend::iptables_legacy, family, chain, "-m bpf"}};
         return state;
     };
+    const auto for_ports = [](NodeState state, PortRange ports, Protocol protocol) {
+        state.unread_rules.front().ports = {ports};
+        state.unread_rules.front().protocol = protocol;
+        return state;
+    };
     const auto ipvs = ipvs_node(Backend::iptables_nft);
     CHECK(verdict(connection(service_address, "10.9.9.9:3306"), with_unread(ipvs, "CNI-HOSTPORT-DNAT")) ==
           Verdict::unknown);
     CHECK(verdict(connection(service_address, "10.9.9.9:3306"), with_unread(ipvs, "CNI-HOSTPORT-DNAT", Family::ipv6)) ==
           Verdict::foreign);
+    const auto docker = with_unread(ipvs, "DOCKER");
+    const auto unexplained = connection(service_address, "10.9.9.9:3306");
+    CHECK(verdict(unexplained, for_ports(docker, {3000, 4000}, Protocol::tcp)) == Verdict::unknown);
+    CHECK(verdict(unexplained, for_ports(docker, {9000, 9010}, Protocol::tcp)) == Verdict::foreign);
+    CHECK(verdict(unexplained, for_ports(docker, {3000, 4000}, Protocol::udp)) == Verdict::foreign);
     CHECK(verdict(connection("192.168.0.2:3306", hostport_pod), with_unread(ipvs, "KUBE-SERVICES")) ==
           Verdict::unknown);
+    CHECK(verdict(connection("192.168.0.2:3306", hostport_pod),
+                  for_ports(with_unread(ipvs, "KUBE-SERVICES"), {80, 80}, Protocol::tcp)) == Verdict::hostport);
     CHECK(verdict(connection("192.168.0.2:3306", hostport_pod), with_unread(ipvs, "services")) == Verdict::unknown);
     CHECK(verdict(connection("192.168.0.2:3306", hostport_pod), with_unread(ipvs, "CNI-HOSTPORT-DNAT")) ==
           Verdict::hostport);
@@ -375,29 +467,76 @@ TEST_CASE("rules that were not understood make unknown what depends on them, and
     }
 }
 
-TEST_CASE("a rule is stale when its sandbox is gone or its address is another's") {
-    const auto stale = [](const NodeState& state) {
-        const auto finding = judged(connection(service_address, hostport_pod), state);
-        CHECK(finding.verdict == Verdict::hijacked);
-        return finding.rule_stale;
-    };
+TEST_CASE("a rule is left over when its sandbox was seen and went, or another one has long had its address") {
+    constexpr std::int64_t second = 1'000'000'000;
     auto state = ipvs_node(Backend::iptables_nft);
-    CHECK_FALSE(stale(state));
-    state.sandboxes.push_back(sandbox("old", "default", "gone-0", "10.224.0.222"));  // left in the cache
-    CHECK_FALSE(stale(state));
-    state.sandboxes = {sandbox(mysql_c_id, "default", "mysql-c-0", "10.224.0.222")};
-    CHECK(stale(state));
-    state.sandboxes_complete = false;
-    CHECK(stale(state));
-    state.sandboxes.clear();
-    CHECK_FALSE(stale(state));                                                // not known
-    state.sandboxes = {sandbox("", "default", "mysql-b-0", "10.224.0.222")};  // by kubelet: it may be the rule's own
-    CHECK_FALSE(stale(state));
-    state.sandboxes.clear();
-    state.sandboxes_complete = true;
-    CHECK(stale(state));
-    state.hostports[0].producer = Producer::docker;  // its ids are not in the CNI cache
-    CHECK_FALSE(stale(state));
+    state.real_ns = 1000 * second;
+    const auto leftover = [&state](std::uint64_t boot_ns = 5000) {
+        auto made = connection(service_address, hostport_pod);
+        made.boot_ns = boot_ns;
+        const auto finding = judged(made, state);
+        CHECK(finding.verdict == Verdict::hijacked);
+        return finding.leftover;
+    };
+    const auto held_by = [](const char* id, std::int64_t since_ns, const char* network = "cbr0") {
+        auto holder = sandbox(std::string(64, *id), "default", "mysql-c-0", "10.224.0.222");
+        holder.since_ns = since_ns;
+        holder.network = network;
+        return std::vector{holder};
+    };
+    CHECK(leftover() == LeftOver::no);
+    SECTION("another one has its address") {
+        state.sandboxes = held_by("c", 984 * second);
+        CHECK(leftover() == LeftOver::yes);
+        state.sandboxes_complete = false;  // whatever else was not read
+        CHECK(leftover() == LeftOver::yes);
+        state.sandboxes = held_by("c", 985 * second);  // not for longer than setting up takes
+        CHECK(leftover() == LeftOver::perhaps);
+        state.sandboxes = held_by("c", 2000 * second);  // a clock that was set back
+        CHECK(leftover() == LeftOver::perhaps);
+        state.sandboxes = held_by("c", 0);
+        CHECK(leftover() == LeftOver::perhaps);
+        state.sandboxes = held_by("c", 984 * second, "other");  // networks can have the same addresses
+        CHECK(leftover() == LeftOver::no);
+    }
+    SECTION("of a dump no time is known") {
+        state.sandboxes = held_by("c", 984 * second);
+        state.real_ns = 0;
+        CHECK(leftover() == LeftOver::perhaps);
+    }
+    SECTION("its own sandbox is there") {
+        state.sandboxes.push_back(sandbox("old", "default", "gone-0", "10.224.0.222"));  // left in the cache
+        CHECK(leftover() == LeftOver::no);
+        state.sandboxes = held_by("c", 984 * second);  // has the address; its own has another one
+        state.sandboxes.push_back(sandbox(mysql_b_id, "default", "mysql-b-0", "10.224.0.7"));
+        CHECK(leftover() == LeftOver::perhaps);
+    }
+    SECTION("it was seen and went") {
+        state.sandboxes.erase(state.sandboxes.begin());
+        state.gone_sandboxes = {{mysql_b_id, 5000}};
+        CHECK(leftover() == LeftOver::perhaps);
+        CHECK(leftover(5000 + longest_set_up_ns) == LeftOver::perhaps);
+        CHECK(leftover(5001 + longest_set_up_ns) == LeftOver::yes);
+    }
+    SECTION("it is not known: a pod that is being set up looks the same") {
+        state.sandboxes.erase(state.sandboxes.begin());
+        CHECK(leftover() == LeftOver::perhaps);
+        state.sandboxes_complete = false;
+        CHECK(leftover() == LeftOver::no);
+    }
+    SECTION("an empty cache says of nobody that he is gone") {
+        state.sandboxes.clear();
+        CHECK(leftover() == LeftOver::no);
+        state.sandboxes = {sandbox("", "default", "app-1", "10.224.0.223")};  // known by kubelet alone
+        CHECK(leftover() == LeftOver::no);
+        state.sandboxes = {sandbox("", "default", "mysql-b-0", "10.224.0.222")};  // it may be the rule's own
+        CHECK(leftover() == LeftOver::no);
+    }
+    SECTION("containers of other producers are not in the CNI cache") {
+        state.sandboxes.erase(state.sandboxes.begin());
+        state.hostports[0].producer = Producer::docker;
+        CHECK(leftover() == LeftOver::no);
+    }
 }
 
 TEST_CASE("pods are named from the CNI cache; a stale rule has no owner") {
@@ -410,6 +549,8 @@ TEST_CASE("pods are named from the CNI cache; a stale rule has no owner") {
     CHECK(finding.rule_pod == Pod{"default", "mysql-b-0"});
 
     state.sandboxes = {sandbox(mysql_c_id, "default", "mysql-c-0", "10.224.0.222")};
+    state.sandboxes[0].since_ns = 1;
+    state.real_ns = 60'000'000'000;
     state.index();
     finding = judge(connection(service_address, hostport_pod), state);
     add_names(finding, state);

@@ -78,16 +78,18 @@ TEST_CASE("a pod whose container is not known is named at its address, not as th
     const auto finding = hijack(state, nullptr);
     CHECK(finding.client_pod == Pod{"default", "app-1"});
     CHECK(finding.rewritten_pod == Pod{"default", "mysql-b-0"});
-    CHECK_FALSE(finding.rule_stale);
+    CHECK(finding.leftover == LeftOver::no);
     CHECK_FALSE(finding.rule_pod);
 }
 
 TEST_CASE("a leaked rule belongs to nobody, whoever has the address now") {
     const auto names = cluster();
     auto state = ipvs_node(Backend::iptables_nft);
-    state.sandboxes.clear();  // complete: the sandbox is gone
+    state.sandboxes.erase(state.sandboxes.begin());
+    state.gone_sandboxes = {{mysql_b_id, 0}};
+    state.boot_ns = 2 * longest_set_up_ns;
     const auto finding = hijack(state, &names);
-    REQUIRE(finding.rule_stale);
+    REQUIRE(finding.leftover == LeftOver::yes);
     CHECK_FALSE(finding.rule_pod);
 }
 

@@ -80,7 +80,7 @@ TEST_CASE("an entry is in journald's own format") {
     entry.add("EMPTY", "").add("LINES", "a\nb").add("NUMBER", std::uint64_t{7});
     CHECK(entry.data() ==
           "MESSAGE=hello\nPRIORITY=5\nMESSAGE_ID=0123\nSYSLOG_IDENTIFIER=hptrace\n"
-          "LINES\n\3\0\0\0\0\0\0\0a\nb\nNUMBER=7\n"s);
+          "LINES=a\\x0ab\nNUMBER=7\n"s);
 }
 
 TEST_CASE("a hijack is told at once, then how often") {

@@ -72,6 +72,44 @@ TEST_CASE("optional facts are there when they are known") {
     CHECK(json["committed"] == false);
 }
 
+TEST_CASE("the first record says what was read, and every record has a time") {
+    const Paper paper;
+    Writer writer(paper.fd());
+    const auto output = make_json_output(writer, {.node = "node-2",
+                                                  .version = "0.2",
+                                                  .netns = 7,
+                                                  .boot_ns = [] { return std::uint64_t{123'000'000}; },
+                                                  .clock_offset = fixed_offset});
+    Beginning beginning;
+    beginning.proxy = ProxyMode::ipvs;
+    beginning.services = 2;
+    beginning.hostports = 1;
+    beginning.sources = {{"ip_vs", {SourceState::used, ""}},
+                         {"nf_tables", {SourceState::unreadable, "Operation not permitted"}}};
+    beginning.doubts = {"nf_tables could not be read: Operation not permitted"};
+    output->begin(beginning);
+    AuditSummary summary;
+    summary.taken = 2;
+    summary.served = 1;
+    summary.unread_sources = {"nf_tables (Operation not permitted)"};
+    summary.doubts = beginning.doubts;
+    summary.exit_status = 3;
+    output->audited(summary);
+    const auto lines = paper.lines();
+    REQUIRE(lines.size() == 2);
+    CHECK(nlohmann::json::parse(lines[0]) == nlohmann::json::parse(R"({
+        "type":"node","schema":1,"time":"2026-01-31T10:00:00.123000000Z","node":"node-2","netns":7,"version":"0.2",
+        "proxy":"ipvs","services":2,"hostports":1,
+        "sources":{"ip_vs":{"state":"used"},"nf_tables":{"state":"unreadable","why":"Operation not permitted"}},
+        "doubts":["nf_tables could not be read: Operation not permitted"]})"));
+    CHECK(nlohmann::json::parse(lines[1]) == nlohmann::json::parse(R"x({
+        "type":"summary","schema":1,"time":"2026-01-31T10:00:00.123000000Z","node":"node-2","netns":7,
+        "conflicts":{"hostport":2,"depends":0,"service":1,"harmless":0},"leaked":0,
+        "unread_sources":["nf_tables (Operation not permitted)"],
+        "doubts":["nf_tables could not be read: Operation not permitted"],"exit_status":3
+})x"));
+}
+
 TEST_CASE("names that are no text become harmless JSON") {
     auto evil = hijack();
     evil.rule->network = "\xff\xfe\x1b[2J\n";

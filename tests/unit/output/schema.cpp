@@ -70,11 +70,23 @@ private:
         return fitting == 1 ? "" : path + " fits " + std::to_string(fitting) + " choices: " + first;
     }
 
-    [[nodiscard]] std::string check_object(const json& schema, const json& value, const std::string& path) const {
+    // The first member of the object that `schema` requires and `value` has not.
+    static std::string lacking(const json& schema, const json& value) {
         for (const auto& name : schema.value("required", json::array())) {
             if (!value.contains(name)) {
-                return path + " lacks " + name.get<std::string>();
+                return name.get<std::string>();
             }
+        }
+        return {};
+    }
+
+    [[nodiscard]] std::string check_object(const json& schema, const json& value, const std::string& path) const {
+        if (const auto name = lacking(schema, value); !name.empty()) {
+            return path + " lacks " + name;
+        }
+        if (schema.contains("anyOf") &&
+            std::ranges::none_of(schema["anyOf"], [&](const json& choice) { return lacking(choice, value).empty(); })) {
+            return path + " lacks what all kinds of it have";
         }
         for (const auto& [name, member] : value.items()) {
             if (!schema.contains("properties") || !schema["properties"].contains(name)) {
@@ -99,8 +111,20 @@ private:
 std::vector<std::string> everything() {
     const Paper paper;
     Writer writer(paper.fd());
-    const auto output = make_json_output(writer, {.node = "node-2", .netns = 7, .clock_offset = fixed_offset});
+    const auto output =
+        make_json_output(writer, {.node = "node-2", .version = "1", .netns = 7, .clock_offset = fixed_offset});
     output->begin({});
+    Beginning beginning;
+    beginning.netns = 8;
+    beginning.proxy = ProxyMode::ipvs;
+    beginning.unread_rules = 1;
+    beginning.doubts = {"a rule of KUBE-SERVICES (iptables-nft) was not understood"};
+    for (const auto& row : source_rows) {
+        beginning.sources.emplace(row.name, SourceStatus{SourceState::unreadable, "no"});
+    }
+    beginning.sources["nf_tables"] = {SourceState::used, ""};
+    beginning.sources["ip_vs"] = {SourceState::unused, ""};
+    output->begin(beginning);
     output->tracing("fexit");
 
     const auto ipvs = ipvs_node(Backend::iptables_nft);
@@ -110,8 +134,8 @@ std::vector<std::string> everything() {
     node_port.hostports = {hostport(Backend::iptables_nft, 30306)};
     node_port.hostports[0].target.port = 0;
     output->conflict(conflict(node_port));
-    output->leaked(hostport(Backend::iptables_legacy));
-    output->leaked(node_port.hostports[0]);
+    output->leaked({hostport(Backend::iptables_legacy), LeftOver::yes});
+    output->leaked({node_port.hostports[0], LeftOver::perhaps});
 
     output->connection(hijack());
     auto full = hijack();
@@ -122,7 +146,9 @@ std::vector<std::string> everything() {
     full.service->name = ServiceName{"default", "mysql-a", ""};
     full.rule->handle = 1;
     output->connection(full);
-    output->connection(finding(existing("10.96.0.10:3306", "10.9.9.9:3306"), ipvs));
+    auto closed = existing("10.96.0.10:3306", "10.9.9.9:3306");
+    closed.tcp_state = TcpState::time_wait;
+    output->connection(finding(closed, ipvs));
     output->connection(finding(connection("192.168.0.2:80", "10.9.9.9:80"), ipvs));
     auto scheduled = connection("10.96.0.10:3306", "10.224.0.224:3306");
     scheduled.mechanism = Mechanism::ip_vs;
@@ -148,6 +174,12 @@ std::vector<std::string> everything() {
     summary.unread_sources = {"nf_tables"};
     summary.unread_rules = 1;
     output->summary(summary);
+    output->audited({});
+    AuditSummary audited;
+    audited.unread_sources = {"nf_tables"};
+    audited.unread_rules = 1;
+    audited.doubts = {"nf_tables could not be read"};
+    output->audited(audited);
     return paper.lines();
 }
 
@@ -156,10 +188,11 @@ std::vector<std::string> everything() {
 TEST_CASE("what is written obeys the schema") {
     const Schema schema;
     const auto lines = everything();
-    CHECK(lines.size() == 23);
+    CHECK(lines.size() == 26);
     for (const auto& line : lines) {
         INFO(line);
         CHECK(schema.problem(json::parse(line)) == "");
+        CHECK(json::parse(line).contains("time"));
     }
 }
 
@@ -168,7 +201,8 @@ TEST_CASE("of a dump no namespace is invented") {
     Writer writer(paper.fd());
     const auto output = make_json_output(writer, {.node = "node-2", .netns = 0, .clock_offset = fixed_offset});
     output->conflict(conflict(ipvs_node(Backend::iptables_nft)));
-    output->leaked(hostport(Backend::iptables_legacy));
+    output->begin({});
+    output->leaked({hostport(Backend::iptables_legacy), LeftOver::yes});
     const Schema schema;
     for (const auto& line : paper.lines()) {
         INFO(line);
@@ -203,7 +237,8 @@ TEST_CASE("of all namespaces each finding says its own, and what is of all says 
 
 TEST_CASE("the schema refuses what is not in it") {
     const Schema schema;
-    auto lost = json{{"type", "lost"}, {"schema", 1}, {"netns", 1}, {"count", 1}, {"where", "ring_buffer"}};
+    auto lost = json{{"type", "lost"}, {"schema", 1}, {"time", "2026-01-31T10:00:00Z"},
+                     {"netns", 1},     {"count", 1},  {"where", "ring_buffer"}};
     CHECK(schema.problem(lost) == "");
     auto changed = lost;
     changed["surprise"] = 1;
@@ -214,10 +249,23 @@ TEST_CASE("the schema refuses what is not in it") {
     changed = lost;
     changed["where"] = "elsewhere";
     CHECK(schema.problem(changed) != "");
+    changed = lost;
+    changed.erase("time");
+    CHECK(schema.problem(changed) != "");
+    auto summary = json{{"type", "summary"}, {"schema", 1}, {"time", "now"}, {"exit_status", 0}, {"rewritten", 0}};
+    CHECK(schema.problem(summary) != "");
+    summary["lost"] = 0;
+    CHECK(schema.problem(summary) == "");
 }
 
-TEST_CASE("the schema knows every verdict and reason") {
+TEST_CASE("the schema knows every verdict, reason, source and state of TCP") {
     const Schema schema;
+    const auto& sources = schema.definition("node")["properties"]["sources"]["properties"];
+    CHECK(sources.size() == source_rows.size());
+    for (const auto& row : source_rows) {
+        CHECK(sources.contains(row.name));
+    }
+    CHECK(schema.definition("connection")["properties"]["tcp_state"]["enum"] == json(tcp_state_names));
     const auto& verdicts = schema.definition("verdict")["enum"];
     CHECK(verdicts.size() == verdict_count);
     for (std::size_t i = 0; i < verdict_count; ++i) {

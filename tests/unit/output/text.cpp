@@ -212,10 +212,14 @@ TEST_CASE("conflicts are said as surely as they are known") {
     node_port.hostports = {hostport(Backend::iptables_nft, 30306)};
     terminal.output->conflict(conflict(node_port));
     auto leaked = ipvs_node(Backend::iptables_nft);
-    leaked.sandboxes.clear();
+    leaked.sandboxes.erase(leaked.sandboxes.begin());
+    leaked.gone_sandboxes = {{mysql_b_id, 0}};
+    leaked.boot_ns = 2 * longest_set_up_ns;
+    terminal.output->conflict(conflict(leaked));
+    leaked.gone_sandboxes.clear();
     terminal.output->conflict(conflict(leaked));
     const auto lines = terminal.paper.lines();
-    REQUIRE(lines.size() == 3);
+    REQUIRE(lines.size() == 4);
     CHECK(lines[0] ==
           "POSSIBLE #1  *:30306/tcp (NodePort default/mysql-a:mysql) may be taken by hostPort 30306 of "
           "default/mysql-b-0");
@@ -225,6 +229,7 @@ TEST_CASE("conflicts are said as surely as they are known") {
           "it");
     CHECK(lines[2] ==
           "CONFLICT #2  10.96.0.10:3306/tcp (ClusterIP) is taken by a left over hostPort 3306 of sandbox bbbbbbbbbbbb");
+    CHECK(lines[3] == "CONFLICT #2  10.96.0.10:3306/tcp (ClusterIP) is taken by hostPort 3306 of sandbox bbbbbbbbbbbb");
 }
 
 TEST_CASE("the audit table") {
@@ -233,6 +238,11 @@ TEST_CASE("the audit table") {
     state.hostports[1].chain = "CNI-DN-77aa0c5be1204d9f3b862";
     state.hostports[1].container_id = std::string(64, '4');
     state.hostports[1].target = end("10.224.0.9:8126");
+    state.hostports.push_back(state.hostports[1]);
+    state.hostports[2].chain = "CNI-DN-123c0c5be1204d9f3b862";
+    state.hostports[2].container_id = std::string(64, '5');
+    state.gone_sandboxes = {{std::string(64, '4'), 0}};
+    state.boot_ns = 2 * longest_set_up_ns;
     state.index();
     auto conflicts = find_conflicts(state, {});
     add_names(conflicts.at(0), state);
@@ -240,11 +250,13 @@ TEST_CASE("the audit table") {
     Writer writer(paper.fd());
     print_audit(writer, conflicts, find_leaked(state, {}));
     CHECK(paper.text() ==
-          R"(WINNER    DESTINATION                    HOSTPORT OF                RULE
-hostport  10.96.0.10:3306/tcp ClusterIP  default/mysql-b-0          CNI-DN-bd8e9ce301851b7745b41
-leaked    *:8126/tcp -> 10.224.0.9       sandbox 444444444444 gone  CNI-DN-77aa0c5be1204d9f3b862
+          R"(WINNER    DESTINATION                    HOSTPORT OF                     RULE
+hostport  10.96.0.10:3306/tcp ClusterIP  default/mysql-b-0               CNI-DN-bd8e9ce301851b7745b41
+leaked    *:8126/tcp -> 10.224.0.9       sandbox 444444444444 gone       CNI-DN-77aa0c5be1204d9f3b862
           remove it: iptables-nft -t nat -F CNI-DN-77aa0c5be1204d9f3b862
-)");
+leaked?   *:8126/tcp -> 10.224.0.9       sandbox 555555555555 not known  CNI-DN-123c0c5be1204d9f3b862
+          may be left over, or its pod is just being set up: check with crictl pods --id )" +
+              std::string(64, '5') + "\n");
 
     conflicts.at(0).service.name = ServiceName{"default", "mysql-a", "mysql"};
     const Paper named;
@@ -263,6 +275,42 @@ TEST_CASE("a summary of existing connections claims no more than it knows") {
     terminal.output->summary(summary);
     CHECK(terminal.paper.text() ==
           "existing connections: 1 rewritten: 1 ok; 0 lost; not read: ip_vs (Operation not permitted). Exit 4\n");
+}
+
+TEST_CASE("the last line of an audit claims no more than is proven") {
+    const auto last = [](const AuditSummary& summary) {
+        Terminal terminal;
+        terminal.output->audited(summary);
+        return terminal.paper.text();
+    };
+    AuditSummary summary;
+    CHECK(last(summary) == "no conflict between a Service and a HostPort rule\n");
+    summary.doubts = {"nf_tables could not be read: nft.json is not in the dump", "ip_vs could not be read"};
+    CHECK(last(summary) ==
+          "Nothing is proven: nf_tables could not be read: nft.json is not in the dump; ip_vs could not be read\n");
+    summary.served = 3;
+    summary.harmless = 1;
+    CHECK(last(summary).starts_with("Nothing is proven: "));
+    summary.leaked = summary.possible = 1;
+    CHECK(last(summary).starts_with("Nothing is proven: "));
+    summary.taken = 1;
+    summary.alarm = true;
+    CHECK(last(summary).starts_with("There may be more: nf_tables could not be read"));
+    summary.doubts.clear();
+    CHECK(last(summary).empty());  // the table says it
+}
+
+TEST_CASE("a note on a connection that is ok is said once") {
+    Terminal terminal;
+    auto state = iptables_node(Backend::iptables_nft);
+    auto made = existing("10.96.0.10:3306", "10.224.0.225:3306");
+    made.tcp_state = TcpState::time_wait;
+    terminal.output->connection(finding(made, state));
+    terminal.output->connection(finding(made, state));
+    const auto lines = terminal.paper.lines();
+    REQUIRE(lines.size() == 4);
+    CHECK(lines[1].starts_with("existing      ok        tcp"));
+    CHECK(lines[2] == "  why     no current rule leads there, but the connection is closed");
 }
 
 TEST_CASE("a conflict that ends has the number it had; sources that cannot be read are said") {

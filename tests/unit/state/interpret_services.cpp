@@ -260,7 +260,16 @@ TEST_CASE("a Service rule that is not understood is reported, not skipped") {
     REQUIRE(state.unread_rules.size() == 1);
     CHECK(state.unread_rules[0].text ==
           "-A KUBE-SERVICES -d 10.96.7.7/32 -p tcp -m tcp --dport 80 [brandnew] -j KUBE-SVC-A");
-    nat.chains[1].rules[0].unread.clear();
+    CHECK(state.unread_rules[0].protocol == Protocol::tcp);  // what was understood of it
+    CHECK(state.unread_rules[0].ports == std::vector<PortRange>{{80, 80}});
+    auto& unread = nat.chains[1].rules[0];
+    unread.destination_ports[0].inverted = true;
+    unread.l4proto->inverted = true;
+    const auto anything = interpret({nat}).unread_rules.at(0);
+    CHECK_FALSE(anything.protocol);
+    CHECK(anything.ports.empty());
+    unread.destination_ports[0].inverted = unread.l4proto->inverted = false;
+    unread.unread.clear();
     CHECK(interpret({nat}).services.size() == 1);
 }
 

@@ -119,6 +119,34 @@ TEST_CASE("pods that come, go and appear elsewhere are news once", "[pod_source]
     CHECK_FALSE(source.news());
 }
 
+TEST_CASE("who was in the CNI cache and is not is known to be gone; a cache that is emptied says nothing",
+          "[pod_source]") {
+    const Root root;
+    const std::string id_b(64, 'b');
+    const auto file_of = [&root](const std::string& id) {
+        return root.path() / ("var/lib/cni/results/cbr0-" + id + "-eth0");
+    };
+    root.cache(id_a, "10.244.1.9");
+    root.cache(id_b, "10.244.1.10");
+    PodSource source(root.folders(), Watching::no);
+    CHECK(source.news()->gone_sandboxes.empty());
+    fs::remove(file_of(id_b));
+    const auto gone = source.news();
+    REQUIRE(gone);
+    REQUIRE(gone->gone_sandboxes.contains(id_b));
+    CHECK(gone->gone_sandboxes.at(id_b) > 0);
+    CHECK(gone->gone_sandboxes.size() == 1);
+
+    root.cache(id_b, "10.244.1.10");
+    CHECK(source.news()->gone_sandboxes.empty());
+    fs::remove(file_of(id_a));
+    fs::remove(file_of(id_b));
+    CHECK(source.news()->gone_sandboxes.empty());
+    root.cache(id_a, "10.244.1.9");
+    root.write("var/lib/cni/results/broken", "{");  // not all of it was read: the other one may be what is broken
+    CHECK(source.news()->gone_sandboxes.empty());
+}
+
 TEST_CASE("files are looked at again only after an event", "[pod_source]") {
     const Root root;
     root.start_pod("app-1", "10.244.1.7");
