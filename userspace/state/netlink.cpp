@@ -4,25 +4,31 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <linux/netlink.h>
+#include <poll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace hptrace {
 
 namespace {
 
-// Larger than any datagram of a dump: the kernel fills at most 32 KiB (netlink_dump, max_recvmsg_len).
+// The kernel fills as much of a datagram as the receiver has room for, at most 32 KiB (netlink_dump, max_recvmsg_len).
 constexpr std::size_t receive_size = 64UL * 1024;
+// A short dump comes as two datagrams: what was asked for, and that it is all.
+constexpr std::size_t receive_count = 2;
 
-// Errno of an NLMSG_ERROR or NLMSG_DONE message, positive; 0: success; nothing: too short to hold one.
+// Errno of an NLMSG_ERROR or NLMSG_DONE message, positive; 0: success; nothing: too short to hold one. The kernel's are
+// negative, ipset's own go beyond errno's; another number is an error all the same.
 std::optional<int> status_of(const Message& message) {
     std::int32_t status = 0;
     if (message.payload.size() < sizeof(status)) {
         return std::nullopt;
     }
     std::memcpy(&status, message.payload.data(), sizeof(status));
-    return -status;
+    return status > 0 || status == std::numeric_limits<std::int32_t>::min() ? EPROTO : -status;
 }
 
 // The first message of `datagram`, which is shortened by it.
@@ -76,20 +82,20 @@ Result<bool> read_message(const Message& message, const MessageHandler& handle) 
 
 }  // namespace
 
+std::optional<std::string_view> terminated_text(Bytes data) {
+    const auto end = std::ranges::find(data, std::uint8_t{0});
+    return end == data.end() ? std::nullopt
+                             : std::optional(std::string_view(reinterpret_cast<const char*>(data.data()),
+                                                              static_cast<std::size_t>(end - data.begin())));
+}
+
 Result<Attributes> Attributes::parse(Bytes data) {
     Attributes attributes;
-    while (!data.empty()) {
-        nlattr header{};
-        if (data.size() < sizeof(header)) {
-            return failure("truncated netlink attribute");
-        }
-        std::memcpy(&header, data.data(), sizeof(header));
-        if (header.nla_len < sizeof(header) || header.nla_len > data.size()) {
-            return failure("truncated netlink attribute");
-        }
-        attributes.all_.push_back({.type = static_cast<std::uint16_t>(header.nla_type & NLA_TYPE_MASK),
-                                   .payload = data.subspan(sizeof(header), header.nla_len - sizeof(header))});
-        data = data.subspan(std::min(netlink_align(header.nla_len), data.size()));
+    const bool whole = for_each_attribute(data, [&attributes](std::uint16_t type, Bytes payload) {
+        attributes.all_.push_back({.type = type, .payload = payload});
+    });
+    if (!whole) {
+        return failure("truncated netlink attribute");
     }
     return attributes;
 }
@@ -124,23 +130,32 @@ std::optional<Address> Attributes::address(std::uint16_t type, Family family) co
     return make_address(family, *payload);
 }
 
+Result<void> for_each_message(Bytes datagram, const MessageHandler& handle) {
+    while (!datagram.empty()) {
+        const auto message = next_message(datagram);
+        if (!message) {
+            return std::unexpected(message.error());
+        }
+        if (const auto handled = handle(*message); !handled) {
+            return handled;
+        }
+    }
+    return {};
+}
+
 Result<bool> read_messages(Bytes datagram, std::uint32_t sequence, std::uint32_t portid, const MessageHandler& handle) {
     while (!datagram.empty()) {
-        const auto* header = reinterpret_cast<const nlmsghdr*>(datagram.data());
-        if (datagram.size() < sizeof(*header) || header->nlmsg_len < sizeof(*header) ||
-            header->nlmsg_len > datagram.size()) {
-            return failure("truncated netlink message");
+        const auto message = next_message(datagram);
+        if (!message) {
+            return std::unexpected(message.error());
         }
-        if (header->nlmsg_seq != sequence || header->nlmsg_pid != portid) {
+        if (message->header->nlmsg_seq != sequence || message->header->nlmsg_pid != portid) {
             return failure("netlink message that answers another request");
         }
-        const Message message{.header = header,
-                              .payload = datagram.subspan(sizeof(*header), header->nlmsg_len - sizeof(*header))};
-        const auto more = read_message(message, handle);
+        const auto more = read_message(*message, handle);
         if (!more || !*more) {
             return more;
         }
-        datagram = datagram.subspan(std::min(netlink_align(header->nlmsg_len), datagram.size()));
     }
     return true;
 }
@@ -162,7 +177,7 @@ Result<NetlinkSocket> NetlinkSocket::open(int protocol, std::string what) {
     if (mnl_socket_bind(socket.socket_.get(), 0, MNL_SOCKET_AUTOPID) < 0) {
         return system_error(socket.what_ + ": cannot bind a netlink socket");
     }
-    socket.buffer_.resize(receive_size);
+    socket.buffer_.resize(receive_size * receive_count);
     return socket;
 }
 
@@ -188,23 +203,18 @@ Result<void> NetlinkSocket::exchange(Request& request, const MessageHandler& han
     }
     const auto portid = mnl_socket_get_portid(socket_.get());
     for (;;) {
-        const auto received = mnl_socket_recvfrom(socket_.get(), buffer_.data(), buffer_.size());
-        if (received < 0) {
-            if (errno == EINTR) {
-                continue;
+        const auto datagrams = receive(MSG_WAITFORONE);
+        if (!datagrams) {
+            return std::unexpected(datagrams.error());
+        }
+        for (const auto datagram : *datagrams) {
+            const auto more = read_messages(datagram, sequence_, portid, handle);
+            if (!more) {
+                return std::unexpected(explain(more.error()));
             }
-            return std::unexpected(explain({.what = "cannot receive a netlink answer", .code = errno, .hint = {}}));
-        }
-        if (received == 0) {
-            return std::unexpected(explain({.what = "empty netlink answer", .code = 0, .hint = {}}));
-        }
-        const auto more =
-            read_messages(Bytes(buffer_).first(static_cast<std::size_t>(received)), sequence_, portid, handle);
-        if (!more) {
-            return std::unexpected(explain(more.error()));
-        }
-        if (!*more) {
-            return {};
+            if (!*more) {
+                return {};
+            }
         }
     }
 }
@@ -271,6 +281,77 @@ Result<void> NetlinkSocket::exchange_all(std::span<Request> requests, const Answ
         }
     }
     return {};
+}
+
+Result<std::vector<Bytes>> NetlinkSocket::receive(int flags) {
+    std::array<iovec, receive_count> rooms{};
+    std::array<sockaddr_nl, receive_count> senders{};
+    std::array<mmsghdr, receive_count> received{};
+    for (std::size_t i = 0; i < receive_count; ++i) {
+        rooms.at(i) = {.iov_base = buffer_.data() + i * receive_size, .iov_len = receive_size};
+        auto& message = received.at(i).msg_hdr;
+        message.msg_name = &senders.at(i);
+        message.msg_namelen = sizeof(sockaddr_nl);
+        message.msg_iov = &rooms.at(i);
+        message.msg_iovlen = 1;
+    }
+    int count = -1;
+    do {
+        count = recvmmsg(mnl_socket_get_fd(socket_.get()), received.data(), receive_count, flags, nullptr);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0) {
+        if (errno == EAGAIN && (flags & MSG_DONTWAIT) != 0) {
+            return std::vector<Bytes>{};
+        }
+        return std::unexpected(explain({.what = "cannot receive a netlink answer", .code = errno, .hint = {}}));
+    }
+    std::vector<Bytes> datagrams;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
+        const auto& [header, length] = received.at(i);
+        if (length == 0 || (header.msg_flags & MSG_TRUNC) != 0) {
+            return std::unexpected(explain({.what = "empty or truncated netlink answer", .code = 0, .hint = {}}));
+        }
+        if (header.msg_namelen != sizeof(sockaddr_nl) || senders.at(i).nl_pid != 0) {
+            continue;  // another process may write to the socket; only the kernel is believed
+        }
+        datagrams.push_back(Bytes(buffer_).subspan(i * receive_size, length));
+    }
+    return datagrams;
+}
+
+Result<void> NetlinkSocket::join(unsigned group, int queue) {
+    const int fd = mnl_socket_get_fd(socket_.get());
+    // Beyond the system's limit (net.core.rmem_max) only with CAP_NET_ADMIN; a shorter queue overflows sooner, which is
+    // noticed.
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &queue, sizeof(queue)) < 0) {
+        static_cast<void>(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &queue, sizeof(queue)));
+    }
+    if (mnl_socket_setsockopt(socket_.get(), NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0) {
+        return std::unexpected(explain({.what = "cannot join a netlink group", .code = errno, .hint = {}}));
+    }
+    return {};
+}
+
+Result<void> NetlinkSocket::drain(const MessageHandler& handle) {
+    for (;;) {
+        const auto datagrams = receive(MSG_DONTWAIT);
+        if (!datagrams) {
+            return std::unexpected(datagrams.error());
+        }
+        if (datagrams->empty()) {
+            return {};
+        }
+        for (const auto datagram : *datagrams) {
+            if (const auto handled = for_each_message(datagram, handle); !handled) {
+                return std::unexpected(explain(handled.error()));
+            }
+        }
+    }
+}
+
+bool NetlinkSocket::wait(std::chrono::milliseconds limit) const {
+    pollfd ready{.fd = mnl_socket_get_fd(socket_.get()), .events = POLLIN, .revents = 0};
+    return poll(&ready, 1, static_cast<int>(limit.count())) > 0;
 }
 
 }  // namespace hptrace

@@ -4,7 +4,10 @@
 
 #include <libmnl/libmnl.h>
 
+#include <algorithm>
 #include <array>
+#include <bitset>
+#include <chrono>
 #include <concepts>
 #include <cstdint>
 #include <cstring>
@@ -27,6 +30,39 @@ using Bytes = std::span<const std::uint8_t>;
 constexpr std::size_t netlink_align(std::size_t length) {
     return (length + 3U) & ~std::size_t{3};
 }
+
+// Calls handle(type, payload) for each attribute of `data`; `type` is without NLA_F_NESTED and NLA_F_NET_BYTEORDER.
+// False: one of them is shorter than its header or longer than what is left, what stands before it was handled.
+template <class Handle>
+bool for_each_attribute(Bytes data, Handle handle) {
+    while (!data.empty()) {
+        nlattr header{};
+        if (data.size() < sizeof(header)) {
+            return false;
+        }
+        std::memcpy(&header, data.data(), sizeof(header));
+        if (header.nla_len < sizeof(header) || header.nla_len > data.size()) {
+            return false;
+        }
+        handle(static_cast<std::uint16_t>(header.nla_type & NLA_TYPE_MASK),
+               data.subspan(sizeof(header), header.nla_len - sizeof(header)));
+        data = data.subspan(std::min(netlink_align(header.nla_len), data.size()));
+    }
+    return true;
+}
+
+// The number whose bytes these are, the highest first. `data` must hold as many.
+template <std::unsigned_integral T>
+T big_endian(Bytes data) {
+    T value = 0;
+    for (std::size_t i = 0; i < sizeof(T); ++i) {
+        value = static_cast<T>(static_cast<std::uint64_t>(value) << 8U | data[i]);
+    }
+    return value;
+}
+
+// What stands before the first NUL; nothing: there is none.
+std::optional<std::string_view> terminated_text(Bytes data);
 
 // One run of netlink attributes; views into the buffer it was parsed from.
 class Attributes {
@@ -87,7 +123,49 @@ struct Message {
     }
 };
 
+// The attributes of a message, or inside of one, by their type, without an allocation. Of two of the same type the
+// first counts; those above `highest` are left out, as the kernel's own parser does (nla_parse).
+template <std::uint16_t highest>
+class AttributeTable {
+public:
+    // Nothing: one of them is shorter than its header or longer than what is left.
+    static std::optional<AttributeTable> parse(Bytes data) {
+        AttributeTable table;
+        const bool whole = for_each_attribute(data, [&table](std::uint16_t type, Bytes payload) {
+            if (type <= highest && !table.there_[type]) {
+                table.payload_[type] = payload;
+                table.there_[type] = true;
+            }
+        });
+        return whole ? std::optional(table) : std::nullopt;
+    }
+
+    // The payload; nothing if there is none of this type.
+    [[nodiscard]] std::optional<Bytes> find(std::uint16_t type) const {
+        return type <= highest && there_[type] ? std::optional(payload_[type]) : std::nullopt;
+    }
+    // A number in network byte order; nothing if absent or of another size.
+    template <std::unsigned_integral T>
+    [[nodiscard]] std::optional<T> number(std::uint16_t type) const {
+        const auto payload = find(type);
+        return payload && payload->size() == sizeof(T) ? std::optional(big_endian<T>(*payload)) : std::nullopt;
+    }
+    // A text up to its NUL; nothing if absent or without one.
+    [[nodiscard]] std::optional<std::string_view> text(std::uint16_t type) const {
+        const auto payload = find(type);
+        return payload ? terminated_text(*payload) : std::nullopt;
+    }
+
+private:
+    std::array<Bytes, highest + 1> payload_;
+    std::bitset<highest + 1> there_;
+};
+
 using MessageHandler = std::function<Result<void>(const Message&)>;
+
+// Calls `handle` for each message of a datagram, whoever asked for it. Error: one of them is truncated, or the
+// handler's.
+Result<void> for_each_message(Bytes datagram, const MessageHandler& handle);
 
 // Walks one datagram: calls `handle` for each message that answers the request `sequence` of socket `portid`.
 // True: more datagrams follow; false: the answer is complete. Errors: the kernel's own (with its errno; EINTR if the
@@ -121,7 +199,8 @@ public:
     // Lets the kernel filter dumps by the request's header (NETLINK_GET_STRICT_CHK); older kernels do not, so callers
     // filter again.
     void ask_for_strict_checks();
-    // Sends the request and hands every message of its answer to `handle`.
+    // Sends the request and hands every message of its answer to `handle`. After an error the socket must not be used
+    // for another one: the rest of the answer may still be to come.
     Result<void> exchange(Request& request, const MessageHandler& handle);
 
     // A message that answers the request at this place.
@@ -132,6 +211,14 @@ public:
     // one there is none. Not more than a few hundred at a time: their answers wait in the socket.
     Result<void> exchange_all(std::span<Request> requests, const AnswerHandler& answer, const RefusalHandler& refusal);
 
+    // What is announced to this multicast group is received from now on, up to `queue` bytes until drain() takes it.
+    // NETLINK_NETFILTER loads the group's subsystem (nfnetlink_bind): check first that it is present.
+    Result<void> join(unsigned group, int queue);
+    // Hands every message that was announced so far to `handle`; does not wait for more. ENOBUFS: some were lost.
+    Result<void> drain(const MessageHandler& handle);
+    // Waits until something is announced. False: nothing was, for that long.
+    [[nodiscard]] bool wait(std::chrono::milliseconds limit) const;
+
 private:
     struct Close {
         void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
@@ -140,6 +227,9 @@ private:
     NetlinkSocket(mnl_socket* socket, std::string what) : socket_(socket), what_(std::move(what)) {}
 
     [[nodiscard]] Error explain(Error error) const;
+    // Up to two datagrams with one system call; the views are valid until the next call. None: there is none to be had
+    // without waiting (MSG_DONTWAIT).
+    Result<std::vector<Bytes>> receive(int flags);
 
     std::unique_ptr<mnl_socket, Close> socket_;
     std::string what_;

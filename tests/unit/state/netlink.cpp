@@ -5,6 +5,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 #include <initializer_list>
+#include <limits>
 #include <vector>
 
 #include "messages.hpp"
@@ -75,6 +76,17 @@ TEST_CASE("the kernel's refusals keep their errno", "[netlink]") {
     const auto failure = read(failed_dump.bytes()).more;
     REQUIRE_FALSE(failure);
     CHECK(failure.error().code == ENOMEM);
+}
+
+TEST_CASE("a status that is no errno is an error all the same", "[netlink]") {
+    for (const std::int32_t status : {std::numeric_limits<std::int32_t>::min(), 1}) {
+        for (const auto type : {std::uint16_t{NLMSG_ERROR}, std::uint16_t{NLMSG_DONE}}) {
+            auto message = status_message(type, status);
+            const auto more = read(message.bytes()).more;
+            REQUIRE_FALSE(more);
+            CHECK(more.error().code == EPROTO);
+        }
+    }
 }
 
 TEST_CASE("a dump during which the data changed is not used", "[netlink]") {
