@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/nftables_set.hpp"
 
-#include <libnftnl/udata.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <span>
+#include <utility>
 
 #include "state/nft_set.hpp"
+#include "state/nftables_expression.hpp"
 #include "state/nftables_rule.hpp"
 
 namespace hptrace {
 namespace {
 
-using Data = std::span<const std::uint8_t>;
+using Data = Bytes;
+
+// What nft keeps with an element (libnftnl's NFTNL_UDATA_SET_ELEM_COMMENT).
+constexpr std::uint8_t element_comment = 0;
 
 // Types of nft (enum datatypes of its datatype.h): the kernel keeps them without knowing what they mean. Those of a
 // concatenation have six bits each, the last one the lowest.
@@ -52,12 +56,6 @@ std::optional<std::vector<SetPart>> parts_of(std::uint32_t type) {
     return parts;
 }
 
-Data data_of(nftnl_set_elem& element, std::uint16_t attribute) {
-    std::uint32_t size = 0;
-    const void* data = nftnl_set_elem_get(&element, attribute, &size);
-    return data == nullptr ? Data{} : Data(static_cast<const std::uint8_t*>(data), size);
-}
-
 std::uint16_t port_in(Data data) {
     return static_cast<std::uint16_t>(data[0] << 8U | data[1]);
 }
@@ -84,8 +82,8 @@ bool read_key(const std::vector<SetPart>& parts, Data data, SetElement::Key& key
     return data.empty();
 }
 
-TargetKind verdict_of(std::uint32_t verdict) {
-    switch (static_cast<int>(verdict)) {
+TargetKind verdict_of(std::int32_t code) {
+    switch (code) {
         case NF_ACCEPT:
             return TargetKind::accept;
         case NF_DROP:
@@ -101,16 +99,14 @@ TargetKind verdict_of(std::uint32_t verdict) {
     }
 }
 
-bool read_verdict(nftnl_set_elem& raw, SetElement& element) {
-    if (!nftnl_set_elem_is_set(&raw, NFTNL_SET_ELEM_VERDICT)) {
+bool read_verdict(Data data, SetElement& element) {
+    auto verdict = parse_nft_verdict(data);
+    if (!verdict) {
         return false;
     }
-    element.verdict = verdict_of(nftnl_set_elem_get_u32(&raw, NFTNL_SET_ELEM_VERDICT));
-    if (const char* chain = nftnl_set_elem_get_str(&raw, NFTNL_SET_ELEM_CHAIN)) {
-        element.chain = chain;
-    }
-    const bool leads_on = element.verdict == TargetKind::jump || element.verdict == TargetKind::go_to;
-    return element.verdict != TargetKind::none && leads_on != element.chain.empty();
+    element.verdict = verdict_of(verdict->code);
+    element.chain = std::move(verdict->chain);
+    return element.verdict != TargetKind::none;
 }
 
 // An address, and the port in the register behind it.
@@ -125,70 +121,77 @@ bool read_endpoint(Data data, const NftSet& set, Endpoint& to) {
     return true;
 }
 
-bool read_data(nftnl_set_elem& raw, const NftSet& set, SetElement& element) {
+bool read_data(Data data, const NftSet& set, SetElement& element) {
     switch (set.data) {
         case SetData::none:
             return true;
         case SetData::verdict:
-            return read_verdict(raw, element);
+            return read_verdict(data, element);
         case SetData::address:
-        case SetData::address_and_port:
-            return read_endpoint(data_of(raw, NFTNL_SET_ELEM_DATA), set, element.to);
+        case SetData::address_and_port: {
+            const auto value = parse_nft_value(data);
+            return value && read_endpoint(*value, set, element.to);
+        }
     }
     return false;
 }
 
-void add_element(nftnl_set_elem& raw, NftSet& set) {
-    SetElement element;
-    const bool has_flags =  // that of all keys no other element has; the end of an interval
-        nftnl_set_elem_is_set(&raw, NFTNL_SET_ELEM_FLAGS) && nftnl_set_elem_get_u32(&raw, NFTNL_SET_ELEM_FLAGS) != 0;
-    if (has_flags || !read_key(set.key, data_of(raw, NFTNL_SET_ELEM_KEY), element.key) ||
-        !read_data(raw, set, element)) {
-        set.whole = false;
-        return;
+// False: not understood.
+bool add_element(Data raw, NftSet& set) {
+    const auto attributes = AttributeTable<NFTA_SET_ELEM_USERDATA>::parse(raw);
+    if (!attributes) {
+        return false;
     }
-    element.comment = user_comment(data_of(raw, NFTNL_SET_ELEM_USERDATA), NFTNL_UDATA_SET_ELEM_COMMENT);
+    const auto part = [&attributes](std::uint16_t type) { return attributes->find(type).value_or(Data{}); };
+    // That of all keys no other element has; the end of an interval.
+    const bool has_flags =
+        attributes->find(NFTA_SET_ELEM_FLAGS) && attributes->number<std::uint32_t>(NFTA_SET_ELEM_FLAGS) != 0;
+    const auto key = parse_nft_value(part(NFTA_SET_ELEM_KEY));
+    SetElement element;
+    if (has_flags || !key || !read_key(set.key, *key, element.key) ||
+        !read_data(part(NFTA_SET_ELEM_DATA), set, element)) {
+        return false;
+    }
+    element.comment = user_comment(part(NFTA_SET_ELEM_USERDATA), element_comment);
     set.elements.push_back(std::move(element));
+    return true;
 }
-
-struct FreeSet {
-    void operator()(nftnl_set* set) const { nftnl_set_free(set); }
-};
 
 }  // namespace
 
-std::optional<NftSet> decode_nft_set(const nftnl_set& raw) {
-    const std::uint32_t flags = nftnl_set_get_u32(&raw, NFTNL_SET_FLAGS);
-    if ((flags & (NFT_SET_INTERVAL | NFT_SET_TIMEOUT | NFT_SET_OBJECT)) != 0) {
+std::optional<NftSet> decode_nft_set(const NftSetAttributes& raw) {
+    const auto number = [&raw](std::uint16_t type) { return raw.number<std::uint32_t>(type).value_or(0); };
+    const auto name = raw.text(NFTA_SET_NAME);
+    const std::uint32_t flags = number(NFTA_SET_FLAGS);
+    if (!name || (flags & (NFT_SET_INTERVAL | NFT_SET_TIMEOUT | NFT_SET_OBJECT)) != 0) {
         return std::nullopt;
     }
-    const std::uint32_t data_type = nftnl_set_get_u32(&raw, NFTNL_SET_DATA_TYPE);
+    const std::uint32_t data_type = number(NFTA_SET_DATA_TYPE);
     const bool map = (flags & NFT_SET_MAP) != 0;
     const bool verdict = map && data_type == NFT_DATA_VERDICT;
-    auto key = parts_of(nftnl_set_get_u32(&raw, NFTNL_SET_KEY_TYPE));
+    auto key = parts_of(number(NFTA_SET_KEY_TYPE));
     const auto data = map && !verdict ? parts_of(data_type) : std::optional(std::vector<SetPart>{});
     if (!key || !data || (map && !verdict && data->empty())) {
         return std::nullopt;
     }
     auto set = make_set(*std::move(key), *data, verdict);
-    const char* const name = nftnl_set_get_str(&raw, NFTNL_SET_NAME);
-    if (set && name != nullptr) {
-        set->name = name;
+    if (set) {
+        set->name = *name;
     }
     return set;
 }
 
-void add_nft_elements(const nlmsghdr& message, NftSet& set) {
-    const std::unique_ptr<nftnl_set, FreeSet> raw(nftnl_set_alloc());
-    if (!raw || nftnl_set_elems_nlmsg_parse(&message, raw.get()) < 0) {
-        set.whole = false;
-        return;
-    }
-    const auto add = [](nftnl_set_elem* element, void* to) {
-        add_element(*element, *static_cast<NftSet*>(to));
-        return 0;
-    };
-    nftnl_set_elem_foreach(raw.get(), add, &set);
+void add_nft_elements(const Message& message, NftSet& set) {
+    const auto attributes =
+        message.family_header<nfgenmsg>() == nullptr
+            ? std::nullopt
+            : AttributeTable<NFTA_SET_ELEM_LIST_ELEMENTS>::parse(message.payload.subspan(sizeof(nfgenmsg)));
+    bool understood = attributes.has_value();
+    const auto elements = understood ? attributes->find(NFTA_SET_ELEM_LIST_ELEMENTS) : std::nullopt;
+    const bool whole = for_each_attribute(
+        elements.value_or(Bytes{}),
+        [&](std::uint16_t /*NFTA_LIST_ELEM*/, Bytes element) { understood = add_element(element, set) && understood; });
+    set.whole = set.whole && understood && whole;
 }
 
 }  // namespace hptrace
