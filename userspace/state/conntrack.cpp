@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/conntrack.hpp"
 
-#include <arpa/inet.h>
-#include <libnetfilter_conntrack/libnetfilter_conntrack.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
@@ -26,26 +24,40 @@ namespace hptrace {
 
 namespace {
 
-struct DestroyConntrack {
-    void operator()(nf_conntrack* entry) const { nfct_destroy(entry); }
-};
-using ConntrackPtr = std::unique_ptr<nf_conntrack, DestroyConntrack>;
-
-struct TupleEndAttributes {
-    nf_conntrack_attr ipv4;
-    nf_conntrack_attr ipv6;
-    nf_conntrack_attr port;
+// One direction of an entry (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY).
+struct Tuple {
+    std::uint8_t protocol = 0;
+    Address source;
+    Address destination;
+    std::optional<std::uint16_t> source_port;  // protocols without ports have none
+    std::optional<std::uint16_t> destination_port;
 };
 
-std::optional<Endpoint> tuple_end(const nf_conntrack* entry, Family family, const TupleEndAttributes& attributes) {
-    const auto* const ip = static_cast<const std::uint8_t*>(
-        nfct_get_attr(entry, family == Family::ipv4 ? attributes.ipv4 : attributes.ipv6));
-    if (ip == nullptr || nfct_attr_is_set(entry, attributes.port) <= 0) {
+// ctnetlink_dump_tuples(). Nothing: it is not as the kernel writes it. Parsed here, for libnetfilter_conntrack ends the
+// program where an attribute has another size than it knows.
+std::optional<Tuple> parse_tuple(Bytes data) {
+    const auto parts = AttributeTable<CTA_TUPLE_PROTO>::parse(data);
+    const auto ip_part = parts ? parts->find(CTA_TUPLE_IP) : std::nullopt;
+    const auto protocol_part = parts ? parts->find(CTA_TUPLE_PROTO) : std::nullopt;
+    const auto ip = ip_part ? AttributeTable<CTA_IP_V6_DST>::parse(*ip_part) : std::nullopt;
+    const auto protocol = protocol_part ? AttributeTable<CTA_PROTO_DST_PORT>::parse(*protocol_part) : std::nullopt;
+    const auto number = protocol ? protocol->number<std::uint8_t>(CTA_PROTO_NUM) : std::nullopt;
+    if (!ip || !number) {
         return std::nullopt;
     }
+    const bool is_ipv4 = ip->find(CTA_IP_V4_SRC).has_value();
+    const auto source = ip->find(is_ipv4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC);
+    const auto destination = ip->find(is_ipv4 ? CTA_IP_V4_DST : CTA_IP_V6_DST);
+    const Family family = is_ipv4 ? Family::ipv4 : Family::ipv6;
     const auto size = Address{.family = family}.size();
-    return Endpoint{.ip = make_address(family, Bytes(ip, size)),
-                    .port = ntohs(nfct_get_attr_u16(entry, attributes.port))};
+    if (!source || !destination || source->size() != size || destination->size() != size) {
+        return std::nullopt;
+    }
+    return Tuple{.protocol = *number,
+                 .source = make_address(family, *source),
+                 .destination = make_address(family, *destination),
+                 .source_port = protocol->number<std::uint16_t>(CTA_PROTO_SRC_PORT),
+                 .destination_port = protocol->number<std::uint16_t>(CTA_PROTO_DST_PORT)};
 }
 
 Result<std::vector<ConntrackEntry>> dump_conntrack() {
@@ -110,12 +122,19 @@ std::optional<TcpState> tcp_state_in(const std::string& line) {
 }
 
 // CTA_PROTOINFO_TCP_STATE; nothing: not told, or one that this program does not know.
-std::optional<TcpState> tcp_state_of(const nf_conntrack* entry) {
-    if (nfct_attr_is_set(entry, ATTR_TCP_STATE) <= 0) {
-        return std::nullopt;
-    }
-    const auto state = nfct_get_attr_u8(entry, ATTR_TCP_STATE);
-    return state < tcp_state_names.size() ? std::optional(static_cast<TcpState>(state)) : std::nullopt;
+std::optional<TcpState> tcp_state_of(Bytes protocol_info) {
+    const auto protocol = AttributeTable<CTA_PROTOINFO_TCP>::parse(protocol_info);
+    const auto tcp = protocol ? protocol->find(CTA_PROTOINFO_TCP) : std::nullopt;
+    const auto parts = tcp ? AttributeTable<CTA_PROTOINFO_TCP_STATE>::parse(*tcp) : std::nullopt;
+    const auto state = parts ? parts->number<std::uint8_t>(CTA_PROTOINFO_TCP_STATE) : std::nullopt;
+    return state && *state < tcp_state_names.size() ? std::optional(static_cast<TcpState>(*state)) : std::nullopt;
+}
+
+// CTA_TIMESTAMP_START; nothing: not told.
+std::optional<std::int64_t> began_ns_of(Bytes timestamp) {
+    const auto parts = AttributeTable<CTA_TIMESTAMP_START>::parse(timestamp);
+    const auto began = parts ? parts->number<std::uint64_t>(CTA_TIMESTAMP_START) : std::nullopt;
+    return began.transform([](std::uint64_t time) { return static_cast<std::int64_t>(time); });
 }
 
 // "ipv4     2 tcp      6 431999 ESTABLISHED src=… …": nothing if the protocol is none of a Service.
@@ -185,42 +204,39 @@ Result<std::optional<ConntrackEntry>> parse_conntrack(const Message& message) {
     if (message.family_header<nfgenmsg>() == nullptr) {
         return failure("truncated conntrack message");
     }
-    const ConntrackPtr parsed(nfct_new());
-    if (!parsed) {
-        return system_error("conntrack entry", ENOMEM);
-    }
-    if (nfct_nlmsg_parse(message.header, parsed.get()) < 0) {
+    const auto attributes = AttributeTable<CTA_TIMESTAMP>::parse(message.payload.subspan(sizeof(nfgenmsg)));
+    const auto direction = [&attributes](std::uint16_t type) {
+        const auto data = attributes ? attributes->find(type) : std::nullopt;
+        return data ? parse_tuple(*data) : std::nullopt;
+    };
+    const auto original = direction(CTA_TUPLE_ORIG);
+    const auto reply = direction(CTA_TUPLE_REPLY);
+    if (!original || !reply || original->protocol != reply->protocol) {
         return failure("malformed conntrack message");
     }
-    const auto* const entry = parsed.get();
-    const auto family = family_from_af(nfct_get_attr_u8(entry, ATTR_ORIG_L3PROTO));
-    const auto protocol = protocol_from_number(nfct_get_attr_u8(entry, ATTR_ORIG_L4PROTO));
-    if (!family || !protocol) {
+    const auto protocol = protocol_from_number(original->protocol);
+    if (!protocol) {
         return std::nullopt;
     }
-    const auto original_source =
-        tuple_end(entry, *family, {ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV6_SRC, ATTR_ORIG_PORT_SRC});
-    const auto original_destination =
-        tuple_end(entry, *family, {ATTR_ORIG_IPV4_DST, ATTR_ORIG_IPV6_DST, ATTR_ORIG_PORT_DST});
-    const auto reply_source = tuple_end(entry, *family, {ATTR_REPL_IPV4_SRC, ATTR_REPL_IPV6_SRC, ATTR_REPL_PORT_SRC});
-    const auto reply_destination =
-        tuple_end(entry, *family, {ATTR_REPL_IPV4_DST, ATTR_REPL_IPV6_DST, ATTR_REPL_PORT_DST});
-    if (!original_source || !original_destination || !reply_source || !reply_destination) {
-        return failure("conntrack message without its tuples");
+    // Of another size, they would be lost silently: whose rewrite it is hangs on the one, which entry on the other.
+    const auto status = attributes->number<std::uint32_t>(CTA_STATUS);
+    const auto zone = attributes->number<std::uint16_t>(CTA_ZONE);
+    if (attributes->find(CTA_STATUS).has_value() != status.has_value() ||
+        attributes->find(CTA_ZONE).has_value() != zone.has_value()) {
+        return failure("malformed conntrack message");
     }
-    return ConntrackEntry{
-        .protocol = *protocol,
-        .zone = nfct_get_attr_u16(entry, ATTR_ZONE),
-        .original_source = *original_source,
-        .original_destination = *original_destination,
-        .reply_source = *reply_source,
-        .reply_destination = *reply_destination,
-        .status = nfct_attr_is_set(entry, ATTR_STATUS) > 0 ? std::optional(nfct_get_attr_u32(entry, ATTR_STATUS))
-                                                           : std::nullopt,
-        .tcp_state = tcp_state_of(entry),
-        .began_ns = nfct_attr_is_set(entry, ATTR_TIMESTAMP_START) > 0
-                        ? std::optional(static_cast<std::int64_t>(nfct_get_attr_u64(entry, ATTR_TIMESTAMP_START)))
-                        : std::nullopt};
+    if (!original->source_port || !original->destination_port || !reply->source_port || !reply->destination_port) {
+        return failure("conntrack message without its ports");
+    }
+    return ConntrackEntry{.protocol = *protocol,
+                          .zone = zone.value_or(0),
+                          .original_source = {.ip = original->source, .port = *original->source_port},
+                          .original_destination = {.ip = original->destination, .port = *original->destination_port},
+                          .reply_source = {.ip = reply->source, .port = *reply->source_port},
+                          .reply_destination = {.ip = reply->destination, .port = *reply->destination_port},
+                          .status = status,
+                          .tcp_state = tcp_state_of(attributes->find(CTA_PROTOINFO).value_or(Bytes{})),
+                          .began_ns = began_ns_of(attributes->find(CTA_TIMESTAMP).value_or(Bytes{}))};
 }
 
 Result<std::vector<ConntrackEntry>> parse_conntrack_text(std::istream& text) {
