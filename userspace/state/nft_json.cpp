@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <string>
@@ -150,9 +151,8 @@ Result<std::vector<RuleTable>> parse_nft_json(std::string_view text) {
     std::vector<RuleTable> tables;
     for (auto& [key, reading] : readings) {
         if (can_hold_nat(reading.table)) {
-            reading.table.backend = nf_tables_backend(reading.table);
             reading.table.sets = named_sets(std::move(reading.sets));
-            tables.push_back(std::move(reading.table));
+            std::ranges::move(by_back_end(std::move(reading.table)), std::back_inserter(tables));
         }
     }
     return tables;

@@ -172,11 +172,15 @@ struct RuleTable {
 
 // Can a table of nf_tables hold nat rules, or say what kube-proxy's filter rules say? Others are left alone.
 bool can_hold_nat(const RuleTable& table);
+bool can_hold_nat(std::string_view name, bool has_nat_chain);
 // Does the table keep Services or HostPorts in maps (kube-proxy's nftables mode, CRI-O)? Of others no sets are read: a
 // firewall's may be huge, and mean nothing here.
 bool sets_matter(const RuleTable& table);
-// Who wrote a table of nf_tables: iptables_nft or nftables.
-Backend nf_tables_backend(const RuleTable& table);
+bool sets_matter(std::string_view table);
+// Who wrote what of a table of nf_tables: its base chains are iptables-nft's or others', which may share a table
+// (people declare a "table ip nat" of their own, iptables-nft then uses it too). One table of Backend::iptables_nft or
+// Backend::nftables, or one of each, with the base chains and all that they lead to.
+std::vector<RuleTable> by_back_end(RuleTable table);
 
 // Length of the prefix an address mask (network order) stands for; nothing: it has holes and is none.
 std::optional<std::uint8_t> mask_length(std::span<const std::uint8_t> mask);
@@ -186,8 +190,9 @@ std::optional<std::uint8_t> mask_length(std::span<const std::uint8_t> mask);
 // Empty: legacy is not used.
 Result<std::vector<RuleTable>> read_legacy_tables(Family family);
 
-// All nf_tables tables that can hold nat rules (iptables-nft's nat and filter, native tables with nat chains), in one
-// generation-checked dump. Empty: nf_tables is not used. Never asks when nf_tables is not present: that would load it.
+// All nf_tables tables that can hold nat rules (iptables-nft's nat and filter, native tables with nat chains), as they
+// are in one generation (NftReader). Empty: nf_tables is not used. Never asks when nf_tables is not present: that would
+// load it.
 Result<std::vector<RuleTable>> read_nf_tables();
 
 // The same, unless the ruleset still has the version that was known: its generation plus one; zero without nf_tables.
