@@ -104,7 +104,13 @@ bool NodeReader::update_all(const hptrace_changes& changes) {
     const auto rules = [&](const auto& read) { return [&](auto& part) { return update(part, read, interpreted); }; };
     bool different = update_counted(legacy_ipv4_, HPTRACE_SOURCE_XTABLES, changes, rules(sources_.legacy_ipv4));
     different |= update_counted(legacy_ipv6_, HPTRACE_SOURCE_XTABLES, changes, rules(sources_.legacy_ipv6));
-    different |= update_counted(nf_tables_, HPTRACE_SOURCE_NFTABLES, changes, rules(sources_.nf_tables));
+    different |= update_counted(nf_tables_, HPTRACE_SOURCE_NFTABLES, changes, [this](auto& part) {
+        return update(part, sources_.nf_tables, [this](std::vector<RuleTable>&& tables) {
+            auto meaning = std::make_shared<const RulesPart>(interpret_source(tables));
+            sources_.give_back_nf_tables(std::move(tables));
+            return meaning;
+        });
+    });
     different |= update_counted(ip_vs_, HPTRACE_SOURCE_IPVS, changes,
                                 [this](auto& part) { return update(part, sources_.ip_vs, as_it_is); });
     different |= update(ipset_, [&](auto known) { return sources_.ipset(set_question(), known); }, as_it_is);
@@ -209,7 +215,8 @@ StateRead NetnsVisitor::read() {
     }
     const auto cookie = current_netns_cookie();
     if (!reader_ || !cookie || cookie != cookie_) {
-        reader_.emplace(visited_sources(PodFolders::below(node_root_of(place->pid, host_root_))), counters_);
+        reader_.emplace(visited_sources(PodFolders::below(node_root_of(place->pid, host_root_)), foreign_nft_limits),
+                        counters_);
         cookie_ = cookie;
     }
     return reader_->read();

@@ -8,6 +8,7 @@
 #include "state/address_watch.hpp"
 #include "state/addresses.hpp"
 #include "state/legacy.hpp"
+#include "state/nftables.hpp"
 
 namespace hptrace {
 namespace {
@@ -87,30 +88,35 @@ std::function<bool()> watch_addresses() {
     return [watch] { return watch->changed(); };
 }
 
-NodeSources all_sources(PodFolders folders, PodSource::Watching watching, std::function<bool()> routes_changed) {
+NodeSources all_sources(PodFolders folders, PodSource::Watching watching, std::function<bool()> routes_changed,
+                        NftReader::Options nft) {
+    const auto nf_tables = std::make_shared<NftReader>(std::move(nft));
     const auto pods = std::make_shared<PodSource>(std::move(folders), watching);
     using Known = std::optional<std::uint64_t>;
     return {
         .legacy_ipv4 = [](Known known) { return read_legacy_tables_if_new(Family::ipv4, known); },
         .legacy_ipv6 = [](Known known) { return read_legacy_tables_if_new(Family::ipv6, known); },
-        .nf_tables = read_nf_tables_if_new,
+        .nf_tables = [nf_tables](Known known) { return nf_tables->read_if_new(known); },
         .ip_vs = [](Known known) { return if_new(read_virtual_servers(), known); },
         .ipset = [](const KubeSetQuestion& question, Known known) { return if_new(read_kube_sets(question), known); },
         .routes = [](Known known) { return if_new(read_local_addresses(), known); },
         .routes_changed = std::move(routes_changed),
         .pods = [pods] { return pods->news(); },
         .pods_announced = [pods] { return pods->announced(); },
+        .give_back_nf_tables = [nf_tables](auto tables) { nf_tables->give_back(std::move(tables)); },
     };
 }  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks): the functions own what they hold
 
 }  // namespace
 
-NodeSources native_sources(PodFolders pods) {
-    return all_sources(std::move(pods), PodSource::Watching::yes, watch_addresses());
+NodeSources native_sources(PodFolders pods, std::stop_token stop) {
+    return all_sources(std::move(pods), PodSource::Watching::yes, watch_addresses(),
+                       {.following = NftReader::Following::yes, .stop = std::move(stop)});
 }
 
-NodeSources visited_sources(PodFolders pods) {
-    return all_sources(std::move(pods), PodSource::Watching::no, [] { return true; });
+NodeSources visited_sources(PodFolders pods, NftLimits nft_limits, std::stop_token stop) {
+    return all_sources(std::move(pods), PodSource::Watching::no, [] { return true; },
+                       {.limits = nft_limits, .stop = std::move(stop)});
 }
 
 }  // namespace hptrace

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <stop_token>
 #include <vector>
 
 #include "state/ipset.hpp"
 #include "state/ipvs.hpp"
 #include "state/kube_sets.hpp"
+#include "state/nft_limits.hpp"
 #include "state/node_root.hpp"
 #include "state/node_state.hpp"
 #include "state/pod_source.hpp"
@@ -25,7 +27,7 @@ struct NodeSources {
 
     Reader<std::vector<RuleTable>> legacy_ipv4;  // fingerprint of the tables: nothing cheaper tells
     Reader<std::vector<RuleTable>> legacy_ipv6;  // the same
-    Reader<std::vector<RuleTable>> nf_tables;    // generation
+    Reader<std::vector<RuleTable>> nf_tables;    // generation (NftReader)
     Reader<std::vector<VirtualServer>> ip_vs;    // fingerprint
     // fingerprint, of the answer
     std::function<ReadIfNew<std::vector<IpSet>>(const KubeSetQuestion&, std::optional<std::uint64_t> known)> ipset;
@@ -33,13 +35,16 @@ struct NodeSources {
     std::function<bool()> routes_changed;       // announced since the last call; without announcements always true
     std::function<std::optional<Pods>()> pods;  // PodSource::news
     std::function<bool()> pods_announced;       // PodSource::announced
+    // What nf_tables gave, once it is no longer needed: reading it again then costs what has changed.
+    std::function<void(std::vector<RuleTable>)> give_back_nf_tables = [](std::vector<RuleTable> /*tables*/) {};
 };
 
 // The node's own. The network namespace of the calling thread and the folders are listened to from now on; the
 // functions must be called by a thread that is in it. Nothing is asked of a subsystem that is not present.
-NodeSources native_sources(PodFolders pods);
+// `stop`: ends a long reading of nf_tables early, with ECANCELED.
+NodeSources native_sources(PodFolders pods, std::stop_token stop = {});
 // The same for a namespace that is entered for each reading and left again, or read only once. Nothing of it is
-// listened to or kept open: a socket would keep it alive.
-NodeSources visited_sources(PodFolders pods);
+// listened to or kept open: a socket would keep it alive. `nft_limits`: foreign_nft_limits if it is not the node's.
+NodeSources visited_sources(PodFolders pods, NftLimits nft_limits = own_nft_limits, std::stop_token stop = {});
 
 }  // namespace hptrace
