@@ -6,7 +6,6 @@
 
 #include <optional>
 
-#include "output/escape.hpp"
 
 namespace hptrace {
 
@@ -75,7 +74,7 @@ Result<Console> Console::start(int out, int notes, std::size_t limit) {
 }
 
 void Console::note(std::string_view text) {
-    (notes_ ? *notes_ : *out_).line(fmt::format("hptrace: {}", escape(text)));
+    (notes_ ? *notes_ : *out_).line(fmt::format("hptrace: {}", text));
 }
 
 void Console::await_room(const Stopped& stopped, std::chrono::milliseconds longest) {
