@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "cli/loss_report.hpp"
 
+#include <fcntl.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <chrono>
+
+#include "base/fd.hpp"
 
 using namespace hptrace;
 
 TEST_CASE("the kernel is asked for losses when they are told, not at every turn") {
     const TraceOptions options;
     const NodeState state;
-    TraceOutputs outputs(options, state, nullptr);
+    const Fd nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+    const auto out = QueuedWriter::start(nowhere.get(), 1 << 20).value();
+    TraceOutputs outputs(options, state, nullptr, *out);
     LossReport report;
     int asked = 0;
     const auto ask = [&asked] {

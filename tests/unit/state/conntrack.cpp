@@ -279,101 +279,103 @@ TEST_CASE("/proc/net/nf_conntrack tells the state of TCP", "[conntrack]") {
     CHECK_FALSE(state_of("ipv4     2 tcp      6 9 NEW_STATE "));
     CHECK_FALSE(state_of("ipv4     2 udp      17 29 "));
     CHECK_FALSE(state_of("ipv4     2 sctp     132 9 ESTABLISHED "));
-    TEST_CASE("a conntrack message whose attributes have other sizes is an error", "[conntrack]") {
-        const auto message_with = [](const std::function<void(MessageBuilder&)>& fill) {
-            MessageBuilder message(nfnl_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW), NLM_F_MULTI);
-            message.extra(nfgenmsg{.nfgen_family = AF_INET, .version = 0, .res_id = 0});
-            fill(message);
-            return parse_conntrack(message.message());
-        };
-        const auto tuples = [](MessageBuilder& message) {
-            put_tuple(message, CTA_TUPLE_ORIG, 1, 2, 3, 4, IPPROTO_TCP);
-            put_tuple(message, CTA_TUPLE_REPLY, 2, 1, 4, 3, IPPROTO_TCP);
-        };
-        CHECK(message_with(tuples));
-        CHECK_FALSE(message_with([&](MessageBuilder& message) {
-            tuples(message);
-            message.attribute(CTA_STATUS, std::uint16_t{0});
-        }));
-        CHECK_FALSE(message_with([&](MessageBuilder& message) {
-            tuples(message);
-            message.attribute(CTA_ZONE, std::uint8_t{0});
-        }));
-        CHECK_FALSE(message_with([](MessageBuilder& message) {
-            for (const std::uint16_t direction : {CTA_TUPLE_ORIG, CTA_TUPLE_REPLY}) {
-                message.nest(direction, [](MessageBuilder& tuple) {
-                    tuple.nest(CTA_TUPLE_IP, [](MessageBuilder& ip) {
-                        ip.attribute(CTA_IP_V4_SRC, std::uint16_t{1}).attribute(CTA_IP_V4_DST, std::uint32_t{1});
-                    });
-                    tuple.nest(CTA_TUPLE_PROTO,
-                               [](MessageBuilder& proto) { proto.attribute(CTA_PROTO_NUM, std::uint8_t{6}); });
-                });
-            }
-        }));
-        CHECK_FALSE(message_with([](MessageBuilder& message) {
-            for (const std::uint16_t direction : {CTA_TUPLE_ORIG, CTA_TUPLE_REPLY}) {
-                message.nest(direction, [](MessageBuilder& tuple) {
-                    tuple.nest(CTA_TUPLE_IP, [](MessageBuilder& ip) {
-                        ip.attribute(CTA_IP_V4_SRC, std::uint32_t{1}).attribute(CTA_IP_V4_DST, std::uint32_t{1});
-                    });
-                    tuple.nest(CTA_TUPLE_PROTO,
-                               [](MessageBuilder& proto) { proto.attribute(CTA_PROTO_NUM, std::uint32_t{6}); });
-                });
-            }
-        }));
-    }
+}
 
-    TEST_CASE("/proc/net/nf_conntrack is understood", "[conntrack]") {
-        std::istringstream text(
-            "ipv4     2 tcp      6 431999 ESTABLISHED src=10.224.0.223 dst=10.96.0.10 sport=51120 dport=3306 "
-            "src=10.224.0.222 dst=10.224.0.223 sport=3306 dport=51120 [ASSURED] mark=0 zone=7 use=2\n"
-            "ipv4     2 udp      17 29 src=10.224.0.1 dst=10.96.0.53 sport=999 dport=53 packets=1 bytes=70 [UNREPLIED] "
-            "src=10.224.0.8 dst=10.224.0.1 sport=53 dport=999 packets=0 bytes=0 mark=0 use=2\n"
-            "ipv4     2 icmp     1 29 src=10.0.0.1 dst=10.0.0.2 type=8 code=0 id=5 src=10.0.0.2 dst=10.0.0.1 type=0 "
-            "code=0 "
-            "id=5 mark=0 use=2\n"
-            "ipv4     2 unknown  2 580 src=10.0.0.1 dst=224.0.0.1 [UNREPLIED] src=224.0.0.1 dst=10.0.0.1 mark=0 use=2\n"
-            "ipv6     10 tcp      6 300 ESTABLISHED src=fd00:0010:0000:0000:0000:0000:0000:0001 "
-            "dst=fd00:0096:0000:0000:0000:0000:0000:000a sport=1004 dport=80 "
-            "src=fd00:0010:0000:0000:0000:0000:0000:0009 dst=fd00:0010:0000:0000:0000:0000:0000:0001 sport=8080 "
-            "dport=1004 "
-            "[ASSURED] mark=0 use=2\n");
-        const auto entries = parse_conntrack_text(text);
-        REQUIRE(entries);
-        REQUIRE(entries->size() == 3);
-        CHECK((*entries)[0].original_destination == endpoint("10.96.0.10:3306"));
-        CHECK((*entries)[0].reply_source == endpoint("10.224.0.222:3306"));
-        CHECK((*entries)[0].zone == 7);
-        CHECK_FALSE((*entries)[0].status);
-        CHECK((*entries)[1].protocol == Protocol::udp);
-        CHECK((*entries)[1].reply_source == endpoint("10.224.0.8:53"));
-        CHECK((*entries)[2].reply_source == endpoint("[fd00:10::9]:8080"));
-    }
-
-    TEST_CASE("a cut /proc/net/nf_conntrack is an error", "[conntrack]") {
-        for (const auto* const line :
-             {"ipv4     2 tcp      6 431999 ESTABLISHED src=10.224.0.223 dst=10.96.0.10 sport=51120 dport=3306 "
-              "src=10.224",
-              "ipv4     2 tcp      6 431999 ESTABLISHED src=10.224.0.223 dst=10.96.0.10 sport=x dport=1 src=1.2.3.4 "
-              "dst=1.2.3.4 sport=1 dport=99999",
-              "nonsense", ""}) {
-            INFO(line);
-            std::istringstream text(std::string(line) + "\n");
-            CHECK_FALSE(parse_conntrack_text(text));
+TEST_CASE("a conntrack message whose attributes have other sizes is an error", "[conntrack]") {
+    const auto message_with = [](const std::function<void(MessageBuilder&)>& fill) {
+        MessageBuilder message(nfnl_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW), NLM_F_MULTI);
+        message.extra(nfgenmsg{.nfgen_family = AF_INET, .version = 0, .res_id = 0});
+        fill(message);
+        return parse_conntrack(message.message());
+    };
+    const auto tuples = [](MessageBuilder& message) {
+        put_tuple(message, CTA_TUPLE_ORIG, 1, 2, 3, 4, IPPROTO_TCP);
+        put_tuple(message, CTA_TUPLE_REPLY, 2, 1, 4, 3, IPPROTO_TCP);
+    };
+    CHECK(message_with(tuples));
+    CHECK_FALSE(message_with([&](MessageBuilder& message) {
+        tuples(message);
+        message.attribute(CTA_STATUS, std::uint16_t{0});
+    }));
+    CHECK_FALSE(message_with([&](MessageBuilder& message) {
+        tuples(message);
+        message.attribute(CTA_ZONE, std::uint8_t{0});
+    }));
+    CHECK_FALSE(message_with([](MessageBuilder& message) {
+        for (const std::uint16_t direction : {CTA_TUPLE_ORIG, CTA_TUPLE_REPLY}) {
+            message.nest(direction, [](MessageBuilder& tuple) {
+                tuple.nest(CTA_TUPLE_IP, [](MessageBuilder& ip) {
+                    ip.attribute(CTA_IP_V4_SRC, std::uint16_t{1}).attribute(CTA_IP_V4_DST, std::uint32_t{1});
+                });
+                tuple.nest(CTA_TUPLE_PROTO,
+                           [](MessageBuilder& proto) { proto.attribute(CTA_PROTO_NUM, std::uint8_t{6}); });
+            });
         }
-    }
+    }));
+    CHECK_FALSE(message_with([](MessageBuilder& message) {
+        for (const std::uint16_t direction : {CTA_TUPLE_ORIG, CTA_TUPLE_REPLY}) {
+            message.nest(direction, [](MessageBuilder& tuple) {
+                tuple.nest(CTA_TUPLE_IP, [](MessageBuilder& ip) {
+                    ip.attribute(CTA_IP_V4_SRC, std::uint32_t{1}).attribute(CTA_IP_V4_DST, std::uint32_t{1});
+                });
+                tuple.nest(CTA_TUPLE_PROTO,
+                           [](MessageBuilder& proto) { proto.attribute(CTA_PROTO_NUM, std::uint32_t{6}); });
+            });
+        }
+    }));
+}
 
-    TEST_CASE("/proc/net/ip_vs_conn is understood", "[conntrack]") {
-        std::istringstream text(
-            "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n"
-            "TCP 0AE000DF C7B0 0A60000A 0CEA 0AE000E0 0CEA ESTABLISHED     899\n"
-            "UDP fd00:0010:0000:0000:0000:0000:0000:0001 03E7 fd00:0096:0000:0000:0000:0000:0000:000a 0035 "
-            "fd00:0010:0000:0000:0000:0000:0000:0009 0035 UDP             299\n");
-        const auto connections = parse_ipvs_connections(text);
-        REQUIRE(connections);
-        CHECK(connections->size() == 2);
-        CHECK(connections->contains({Protocol::tcp, endpoint("10.224.0.223:51120"), endpoint("10.96.0.10:3306")}));
-        CHECK(connections->contains({Protocol::udp, endpoint("[fd00:10::1]:999"), endpoint("[fd00:96::a]:53")}));
-        std::istringstream broken("Pro FromIP\nTCP 0AE000DF C7B0 0A6\n");
-        CHECK_FALSE(parse_ipvs_connections(broken));
+TEST_CASE("/proc/net/nf_conntrack is understood", "[conntrack]") {
+    std::istringstream text(
+        "ipv4     2 tcp      6 431999 ESTABLISHED src=10.224.0.223 dst=10.96.0.10 sport=51120 dport=3306 "
+        "src=10.224.0.222 dst=10.224.0.223 sport=3306 dport=51120 [ASSURED] mark=0 zone=7 use=2\n"
+        "ipv4     2 udp      17 29 src=10.224.0.1 dst=10.96.0.53 sport=999 dport=53 packets=1 bytes=70 [UNREPLIED] "
+        "src=10.224.0.8 dst=10.224.0.1 sport=53 dport=999 packets=0 bytes=0 mark=0 use=2\n"
+        "ipv4     2 icmp     1 29 src=10.0.0.1 dst=10.0.0.2 type=8 code=0 id=5 src=10.0.0.2 dst=10.0.0.1 type=0 "
+        "code=0 "
+        "id=5 mark=0 use=2\n"
+        "ipv4     2 unknown  2 580 src=10.0.0.1 dst=224.0.0.1 [UNREPLIED] src=224.0.0.1 dst=10.0.0.1 mark=0 use=2\n"
+        "ipv6     10 tcp      6 300 ESTABLISHED src=fd00:0010:0000:0000:0000:0000:0000:0001 "
+        "dst=fd00:0096:0000:0000:0000:0000:0000:000a sport=1004 dport=80 "
+        "src=fd00:0010:0000:0000:0000:0000:0000:0009 dst=fd00:0010:0000:0000:0000:0000:0000:0001 sport=8080 "
+        "dport=1004 "
+        "[ASSURED] mark=0 use=2\n");
+    const auto entries = parse_conntrack_text(text);
+    REQUIRE(entries);
+    REQUIRE(entries->size() == 3);
+    CHECK((*entries)[0].original_destination == endpoint("10.96.0.10:3306"));
+    CHECK((*entries)[0].reply_source == endpoint("10.224.0.222:3306"));
+    CHECK((*entries)[0].zone == 7);
+    CHECK_FALSE((*entries)[0].status);
+    CHECK((*entries)[1].protocol == Protocol::udp);
+    CHECK((*entries)[1].reply_source == endpoint("10.224.0.8:53"));
+    CHECK((*entries)[2].reply_source == endpoint("[fd00:10::9]:8080"));
+}
+
+TEST_CASE("a cut /proc/net/nf_conntrack is an error", "[conntrack]") {
+    for (const auto* const line :
+         {"ipv4     2 tcp      6 431999 ESTABLISHED src=10.224.0.223 dst=10.96.0.10 sport=51120 dport=3306 "
+          "src=10.224",
+          "ipv4     2 tcp      6 431999 ESTABLISHED src=10.224.0.223 dst=10.96.0.10 sport=x dport=1 src=1.2.3.4 "
+          "dst=1.2.3.4 sport=1 dport=99999",
+          "nonsense", ""}) {
+        INFO(line);
+        std::istringstream text(std::string(line) + "\n");
+        CHECK_FALSE(parse_conntrack_text(text));
     }
+}
+
+TEST_CASE("/proc/net/ip_vs_conn is understood", "[conntrack]") {
+    std::istringstream text(
+        "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n"
+        "TCP 0AE000DF C7B0 0A60000A 0CEA 0AE000E0 0CEA ESTABLISHED     899\n"
+        "UDP fd00:0010:0000:0000:0000:0000:0000:0001 03E7 fd00:0096:0000:0000:0000:0000:0000:000a 0035 "
+        "fd00:0010:0000:0000:0000:0000:0000:0009 0035 UDP             299\n");
+    const auto connections = parse_ipvs_connections(text);
+    REQUIRE(connections);
+    CHECK(connections->size() == 2);
+    CHECK(connections->contains({Protocol::tcp, endpoint("10.224.0.223:51120"), endpoint("10.96.0.10:3306")}));
+    CHECK(connections->contains({Protocol::udp, endpoint("[fd00:10::1]:999"), endpoint("[fd00:96::a]:53")}));
+    std::istringstream broken("Pro FromIP\nTCP 0AE000DF C7B0 0A6\n");
+    CHECK_FALSE(parse_ipvs_connections(broken));
+}
