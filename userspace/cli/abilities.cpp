@@ -8,8 +8,8 @@
 #include <array>
 
 #include "capture/obstacles.hpp"
-#include "cli/existing.hpp"
 #include "cli/overview.hpp"
+#include "state/conntrack_dump.hpp"
 #include "state/reader.hpp"
 #include "state/sources.hpp"
 
@@ -39,8 +39,9 @@ Ability existing_ability(const std::optional<Error>& /*obstacle*/) {
     if (!has_capability(CAP_NET_ADMIN)) {
         return {.name = "--existing", .works = false, .why = needs_net_admin};
     }
-    const auto problems = read_existing_here().problems;
-    return {.name = "--existing", .works = problems.empty(), .why = fmt::format("{}", fmt::join(problems, "; "))};
+    auto dump = ConntrackDump::begin();
+    const auto piece = dump ? dump->next() : std::unexpected(dump.error());
+    return {.name = "--existing", .works = piece.has_value(), .why = piece ? std::string() : describe(piece.error())};
 }
 
 constexpr std::array<Ability (*)(const std::optional<Error>&), 3> rows{trace_ability, audit_ability, existing_ability};

@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "base/clock.hpp"
+#include "base/grace_period.hpp"
 #include "capture/capture.hpp"
 #include "capture/obstacles.hpp"
 #include "cli/abilities.hpp"
@@ -94,9 +95,20 @@ Fact skipped_fact() {
         "skipped kprobes", counts_skipped_kprobes() ? "counted" : "not counted by this kernel (Linux 6.7 does)", {}};
 }
 
+Fact grace_fact() {
+    const auto waited = wait_for_grace_period();
+    if (waited) {
+        return {"grace periods", "waited for", {}};
+    }
+    return {"grace periods", describe(waited.error()),
+            fmt::format("a connection that is made within {} s of a change of rules is judged by the rules before as "
+                        "well: more of them are unsettled",
+                        assumed_grace_period.count())};
+}
+
 // A row each.
-constexpr std::array<Fact (*)(), 6> fact_rows{kernel_fact,     btf_fact,      lockdown_fact,
-                                              capability_fact, paranoid_fact, skipped_fact};
+constexpr std::array<Fact (*)(), 7> fact_rows{kernel_fact,   btf_fact,     lockdown_fact, capability_fact,
+                                              paranoid_fact, skipped_fact, grace_fact};
 
 struct Diagnosis {
     std::vector<Fact> facts;

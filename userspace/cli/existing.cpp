@@ -5,53 +5,96 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <iterator>
 #include <utility>
 
-#include "state/reader.hpp"
+#include "base/clock.hpp"
 
 namespace hptrace {
 
-namespace {
-
-Result<std::vector<Connection>> read_in(const NetnsPlace& place) {
-    const auto there = NetnsGuard::enter(place);
-    return there ? read_existing_connections() : std::unexpected(there.error());
+ExistingPiece ExistingConnections::next() {
+    if (!std::exchange(places_found_, true)) {
+        find_places();
+    }
+    auto piece = places_.empty() ? ExistingPiece{} : look(places_.front());
+    piece.boot_ns = boot_clock_ns();
+    piece.last = places_.empty();
+    return piece;
 }
 
-}  // namespace
-
-ExistingConnections read_existing_here() {
-    auto existing = read_existing_connections();
-    if (!existing) {
-        return {
-            .connections = {},
-            .problems = {fmt::format("connections that exist already are not judged: {}", describe(existing.error()))}};
+void ExistingConnections::find_places() {
+    places_.emplace_back();
+    const auto here = current_netns_inode();
+    if (!everywhere_ || !here) {
+        return;
     }
-    return {.connections = *std::move(existing), .problems = {}};
+    for (auto& place : list_netns()) {
+        if (place.inode != *here) {
+            places_.push_back({.elsewhere = std::move(place)});
+        }
+    }
 }
 
-ExistingConnections read_existing_elsewhere(std::uint32_t here, const std::function<bool(const Connection&)>& wanted,
-                                            const std::function<void(const NetnsPlace&)>& before) {
-    ExistingConnections all;
-    for (const auto& place : list_netns()) {
-        if (place.inode == here) {
-            continue;
+ExistingPiece ExistingConnections::look(Place& place) {
+    ExistingPiece piece;
+    if (!place.elsewhere && !place.state_read) {
+        if (const auto here = current_netns_inode()) {
+            piece.before.emplace(*here, read_(*here));
         }
-        auto existing = read_in(place);
-        if (existing && std::ranges::any_of(*existing, wanted)) {
-            before(place);
-            existing = read_in(place);
-        }
-        if (existing) {
-            std::ranges::move(*existing, std::back_inserter(all.connections));
-        } else if (existing.error().code != ENOENT && existing.error().code != ESRCH) {  // gone, with its connections
-            all.problems.push_back(
-                fmt::format("connections that exist already in network namespace {} ({}) are not judged: {}",
-                            place.inode, place.path, describe(existing.error())));
-        }
+        place.state_read = true;
+        return piece;
     }
-    return all;
+    if (!dump_) {
+        auto begun = begin(place);
+        if (!begun) {
+            return over(explain(place, begun.error()));
+        }
+        dump_.emplace(*std::move(begun));
+    }
+    auto found = dump_->next();
+    if (!found) {
+        return over(explain(place, found.error()));
+    }
+    if (!*found) {
+        return over({});
+    }
+    auto& connections = **found;
+    std::erase_if(connections, [this](const Connection& connection) { return !wanted_(connection); });
+    if (!connections.empty() && !place.state_read) {
+        const auto netns = place.elsewhere->inode;
+        piece.before.emplace(netns, read_(netns));
+        place.state_read = true;
+        dump_.reset();
+        return piece;
+    }
+    piece.connections = std::move(connections);
+    return piece;
+}
+
+ExistingPiece ExistingConnections::over(std::string problem) {
+    dump_.reset();
+    places_.pop_front();
+    ExistingPiece piece;
+    piece.problem = std::move(problem);
+    return piece;
+}
+
+Result<ConntrackDump> ExistingConnections::begin(const Place& place) {
+    if (!place.elsewhere) {
+        return ConntrackDump::begin();
+    }
+    const auto there = NetnsGuard::enter(*place.elsewhere);
+    return there ? ConntrackDump::begin() : std::unexpected(there.error());
+}
+
+std::string ExistingConnections::explain(const Place& place, const Error& error) {
+    if (!place.elsewhere) {
+        return fmt::format("connections that exist already are not all judged: {}", describe(error));
+    }
+    if (error.code == ENOENT || error.code == ESRCH) {  // gone, with its connections
+        return {};
+    }
+    return fmt::format("connections that exist already in network namespace {} ({}) are not all judged: {}",
+                       place.elsewhere->inode, place.elsewhere->path, describe(error));
 }
 
 }  // namespace hptrace

@@ -11,19 +11,11 @@ namespace hptrace {
 
 namespace {
 
-// More than this is not kept waiting: then the state is read at once.
-constexpr std::size_t most_waiting = 8192;
+// A turn of the trace takes no longer than the ring may wait.
+constexpr std::uint64_t slice_ns = 5'000'000;
 
-// Can what this state calls `ok` be anything else by now? Not if no HostPort rule led to the new destination: its pod
-// had its rules before it became the Service's endpoint, and its address is not given to another pod within the seconds
-// that a state may age (CNI plugins give out addresses in turn). ip_vs itself leads nowhere but to its own servers.
-bool stays_ok(const Finding& finding, const NodeState& state) {
-    const auto& rewritten = finding.connection.rewritten;
-    return finding.verdict == Verdict::ok && (finding.connection.mechanism == Mechanism::ip_vs ||
-                                              std::ranges::none_of(state.hostports, [&](const HostPortRule& rule) {
-                                                  return rule.target.ip == rewritten.ip;
-                                              }));
-}
+// What announces nothing is read again for a verdict other than `ok` if it was read longer ago than this.
+constexpr std::uint64_t unannounced_ns = 1'000'000'000;
 
 // The sandbox that the rule is of and that seems gone; null: none does.
 const std::string* stale_sandbox(const Finding& finding) {
@@ -33,85 +25,103 @@ const std::string* stale_sandbox(const Finding& finding) {
 }  // namespace
 
 void LiveJudge::take(Connection connection) {
-    waiting_.push_back({std::move(connection), history_.now()});
+    waiting_.push_back(std::move(connection));
 }
 
-void LiveJudge::judge(const Sink& sink) {
-    judge(false, sink);
-}
-
-void LiveJudge::finish(const Sink& sink) {
-    judge(true, sink);
-}
-
-void LiveJudge::judge(bool finish, const Sink& sink) {
-    bool fresh = false;  // read just now, that is after everything that waits was decided
+bool LiveJudge::judge(const Sink& sink, Haste haste) {
+    const auto begun = history_.now();
     while (!waiting_.empty()) {
-        auto [finding, hope] = look(waiting_.front().connection);
-        if (hope != Hope::none && !fresh) {
-            if (!finish && !history_.may_refresh() && waiting_.size() < most_waiting) {
-                return;
-            }
-            history_.refresh();
-            fresh = true;
-            continue;
+        const auto& connection = waiting_.front();
+        auto [finding, need] = look(connection);
+        if (need != Need::nothing && haste != Haste::now && !given_up(connection)) {
+            history_.ask(need == Need::confirmation ? StateHistory::Question::news : StateHistory::Question::state,
+                         haste == Haste::none ? StateHistory::Pause::yes : StateHistory::Pause::no);
+            return false;
         }
-        // That read fell into a change that was under way already: the next one may not.
-        if (hope == Hope::neighbour && !finish && !given_up(waiting_.front())) {
-            return;
-        }
-        if (const auto* const sandbox = stale_sandbox(finding); fresh && sandbox != nullptr) {
+        if (const auto* const sandbox = stale_sandbox(finding)) {
             known_stale_.insert(*sandbox);
         }
-        const auto cluster = cluster_ ? cluster_() : nullptr;
-        add_names(finding, *history_.newest().state, cluster.get());
+        if (!history_.empty()) {
+            const auto cluster = cluster_ ? cluster_() : nullptr;
+            add_names(finding, *history_.newest().state, cluster.get());
+        }
         waiting_.pop_front();
         sink(finding);
+        if (history_.now() - begun >= slice_ns) {
+            return !waiting_.empty();
+        }
     }
-    if (!fresh && history_.due()) {
-        history_.refresh();
-    }
+    return false;
 }
 
-LiveJudge::Look LiveJudge::look(const Connection& connection) {
-    const auto last = history_.newest();  // reads if nothing was read yet
-    auto neighbours = history_.around(connection);
-    if (!neighbours.before.state && !neighbours.after.state) {
-        // All that was read fell into the change it was made in: no alarm can come of it.
-        Look look{judge_between(connection, nullptr, last.state.get(), true)};
+LiveJudge::Look LiveJudge::look(const Connection& connection) const {
+    if (history_.empty()) {
+        const auto nothing = unread_state(connection.netns, "not read yet");
+        return {judge_between(connection, nullptr, nothing.get()), Need::state};
+    }
+    const auto neighbours = history_.around(connection);
+    const auto& [before, after, between, changed_between] = neighbours;
+    if (!before.state && !after.state) {
+        // All that was read fell into the change it was made in.
+        const auto& last = history_.newest();
+        Look look{judge_between(connection, last.state.get(), nullptr, true), Need::state};
         look.finding.state_boot_ns = last.boot_ns;
-        look.hope = look.finding.verdict == Verdict::ok ? Hope::none : Hope::neighbour;
         return look;
     }
-    const auto& [before, after, changed_between] = neighbours;
     Look look{judge_between(connection, before.state.get(), after.state.get(), changed_between)};
+    for (const auto& other : between) {
+        auto also = judge_between(connection, other.get(), after.state.get(), changed_between);
+        if (also.verdict == Verdict::unsettled) {
+            look.finding = std::move(also);
+            break;
+        }
+    }
     look.finding.state_boot_ns = after.state ? after.boot_ns : before.boot_ns;
-    look.hope = hope(look.finding, neighbours);
+    look.need = need(look.finding, neighbours);
     return look;
 }
 
-LiveJudge::Hope LiveJudge::hope(const Finding& finding, const StateHistory::Neighbours& neighbours) {
+LiveJudge::Need LiveJudge::need(const Finding& finding, const StateHistory::Neighbours& neighbours) const {
     const auto& connection = finding.connection;
-    const auto& before = neighbours.before;
     const auto& after = neighbours.after;
     if (connection.existing) {
         // Rules may have changed between the read of the state and the dump of conntrack: an alarm, and that is what
         // is unsettled by one neighbour alone, needs a state from after the dump to agree.
-        return !after.state && finding.verdict == Verdict::unsettled ? Hope::neighbour : Hope::none;
+        return !after.state && finding.verdict == Verdict::unsettled ? Need::state : Need::nothing;
     }
     if (!after.state) {
-        return history_.kept_fresh() && stays_ok(finding, *before.state) ? Hope::none : Hope::neighbour;
+        return Need::state;
+    }
+    if (after.boot_ns > connection.boot_ns) {
+        return Need::nothing;
     }
     // libcni writes its cache after the plugins have made the rules: a sandbox that seems gone may just have come.
     if (const auto* const sandbox = stale_sandbox(finding); sandbox != nullptr && !known_stale_.contains(*sandbox)) {
-        return Hope::second_look;
+        return Need::state;
     }
-    const bool read_since = after.boot_ns > connection.boot_ns;
-    return finding.verdict != Verdict::ok && !read_since && history_.outdated() ? Hope::second_look : Hope::none;
+    // Announcements were listened to until then. Sources that make none are known as they were read.
+    const auto confirmed = history_.confirmed_ns();
+    const bool watched = history_.kept_fresh() && after.watched;
+    const auto known = watched ? confirmed : after.boot_ns;
+    const auto age = connection.boot_ns > known ? connection.boot_ns - known : 0;
+    if (finding.verdict == Verdict::ok) {
+        if (age < longest_unconfirmed_ns) {
+            return Need::nothing;
+        }
+        return watched ? Need::confirmation : Need::state;
+    }
+    if (!history_.kept_fresh() || (!watched && age >= unannounced_ns)) {
+        return Need::state;
+    }
+    return confirmed > connection.boot_ns ? Need::nothing : Need::confirmation;
 }
 
-bool LiveJudge::given_up(const Waiting& waiting) const {
-    return history_.now() - waiting.since >= StateHistory::longest_wait_ns;
+bool LiveJudge::given_up(const Connection& connection) const {
+    if (connection.existing) {  // it can wait for as long as a read takes, but not for one that cannot be had
+        return history_.answered_ns() > connection.boot_ns;
+    }
+    const auto now = history_.now();
+    return now > connection.boot_ns && now - connection.boot_ns >= StateHistory::longest_wait_ns;
 }
 
 }  // namespace hptrace

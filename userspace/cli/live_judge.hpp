@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -14,50 +15,62 @@
 
 namespace hptrace {
 
-// Judges connections in the order they come, reading the node state again where that could change the verdict.
+// Judges connections in the order they come, by states that are read when a verdict needs that. It never waits: what
+// cannot be told yet is looked at again at the next turn, so that one read serves all that waits for it.
 //
-// That the counters are ahead of what was read does not ask for a read by itself: kube-proxy changes something all the
-// time. A connection to a Service that ended at an endpoint the Service had when last read is fine: if the endpoint was
-// removed since, that is no hijack, and no HostPort rule leads there (if the state is kept fresh). Everything else
-// waits for a read from after it, in a queue, so that one read serves all that waits, however many come; the order
-// stays that of the decisions.
+// A connection made under counters that a state was read under is told at once. Otherwise it waits for a state from
+// after it, two seconds at most; if none comes it is `unsettled`, whatever the state before it says.
+// What no counter counts (addresses, sets, sandboxes) is confirmed to be as it was read: for anything but `ok` after
+// the connection was made, for `ok` some seconds before that at most.
 class LiveJudge {
 public:
     using Sink = std::function<void(const Finding&)>;
+
+    enum class Haste : std::uint8_t {
+        none,
+        soon,  // the end: reads follow each other without a pause
+        now    // what waits is told by what is known
+    };
 
     explicit LiveJudge(StateHistory& history, ClusterNamesSource cluster = {})
         : history_(history), cluster_(std::move(cluster)) {}
 
     void take(Connection connection);
-    // Hands over the verdicts, with names, on what need not wait for another read; to be called at every turn of the
-    // trace. Reads the state once at most, and if nothing asks for that, then when it has aged.
-    void judge(const Sink& sink);
-    // The same for all that was taken, whenever the state was read last.
-    void finish(const Sink& sink);
+    // Hands over the verdicts, with names, on what need not wait any more; to be called at every turn of the trace. It
+    // returns after some milliseconds. True: there may be more to be told at once.
+    bool judge(const Sink& sink, Haste haste = Haste::none);
     // Nothing was taken that was not handed over.
     [[nodiscard]] bool idle() const { return waiting_.empty(); }
+    // When the first of what waits was decided or found (CLOCK_BOOTTIME); nothing: nothing waits.
+    [[nodiscard]] std::optional<std::uint64_t> oldest() const {
+        return waiting_.empty() ? std::nullopt : std::optional(waiting_.front().boot_ns);
+    }
+    // So many wait.
+    [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
+
+    // What nobody announces, or was not asked about, may be so old when it makes a connection `ok`.
+    static constexpr std::uint64_t longest_unconfirmed_ns = 5'000'000'000;
 
 private:
-    struct Waiting {
-        Connection connection;
-        std::uint64_t since = 0;
+    // What is missing to tell a verdict.
+    enum class Need : std::uint8_t {
+        nothing,
+        state,        // another state
+        confirmation  // of what no counter counts, as it was read last
     };
-    // What another read of the state could still do for a verdict.
-    enum class Hope : std::uint8_t { none, second_look, neighbour };
     struct Look {
         Finding finding;
-        Hope hope = Hope::none;
+        Need need = Need::nothing;
     };
 
-    void judge(bool finish, const Sink& sink);
-    Look look(const Connection& connection);
-    [[nodiscard]] Hope hope(const Finding& finding, const StateHistory::Neighbours& neighbours);
-    [[nodiscard]] bool given_up(const Waiting& waiting) const;
+    [[nodiscard]] Look look(const Connection& connection) const;
+    [[nodiscard]] Need need(const Finding& finding, const StateHistory::Neighbours& neighbours) const;
+    [[nodiscard]] bool given_up(const Connection& connection) const;
 
     StateHistory& history_;
     ClusterNamesSource cluster_;
-    std::deque<Waiting> waiting_;
-    std::unordered_set<std::string> known_stale_;  // sandboxes that were looked for twice
+    std::deque<Connection> waiting_;
+    std::unordered_set<std::string> known_stale_;  // sandboxes that were looked for again
 };
 
 }  // namespace hptrace

@@ -11,7 +11,8 @@ constexpr std::chrono::seconds interval{1};
 
 }  // namespace
 
-void LossReport::tell(const std::function<CaptureCounters()>& ask, TraceOutputs& outputs, bool last) {
+void LossReport::tell(const std::function<CaptureCounters()>& ask, std::uint64_t unjudged, TraceOutputs& outputs,
+                      bool last) {
     const auto now = Clock::now();
     if (!last && now - told_ < interval) {
         return;
@@ -22,6 +23,7 @@ void LossReport::tell(const std::function<CaptureCounters()>& ask, TraceOutputs&
     const auto lines = last || outputs.writer().wait_for_room(0ms) ? outputs.writer().lost() : total_.back().count;
     const std::array<Loss, places_of_loss.size()> total{
         {{"ring_buffer", counters.lost_ring},
+         {"unjudged", unjudged},
          {"pending", counters.lost_pending},
          {"missed_probes", counters.missed_probes},
          {"commit", counters.lost_commit},        // the connection itself is shown

@@ -132,6 +132,10 @@ std::vector<std::string> nothing_to_see(const NodeState& state, const Filter& fi
 std::vector<std::string> unread_sources(const NodeState& state) {
     std::vector<std::string> unread;
     for (const auto& [name, status] : state.sources) {
+        if (status.kept_from_ns) {
+            unread.push_back(fmt::format("{} (as it was read before; now: {})", name, status.why));
+            continue;
+        }
         if (status.state != SourceState::unreadable) {
             continue;
         }

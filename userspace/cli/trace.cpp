@@ -4,21 +4,22 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <chrono>
 #include <csignal>
-#include <functional>
+#include <cstdlib>
 #include <memory>
-#include <set>
-#include <tuple>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/clock.hpp"
 #include "capture/capture.hpp"
 #include "cli/abilities.hpp"
-#include "cli/child.hpp"
+#include "cli/conflict_report.hpp"
 #include "cli/console.hpp"
-#include "cli/existing.hpp"
+#include "cli/existing_run.hpp"
 #include "cli/kube.hpp"
 #include "cli/loss_report.hpp"
 #include "cli/overview.hpp"
@@ -27,13 +28,12 @@
 #include "cli/service_manager.hpp"
 #include "cli/signals.hpp"
 #include "cli/trace_outputs.hpp"
-#include "cli/traced_netns.hpp"
+#include "cli/traced_command.hpp"
+#include "cli/traced_namespaces.hpp"
+#include "cli/verdict_report.hpp"
 #include "judge/doubts.hpp"
-#include "judge/judge.hpp"
-#include "names/names.hpp"
 #include "output/output.hpp"
 #include "state/netns.hpp"
-#include "state/sources.hpp"
 
 namespace hptrace {
 
@@ -42,63 +42,128 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-constexpr auto poll_interval = 50ms;
-// So long a reader of existing connections may take nothing, while new ones wait in the ring.
+// A record that makes no noise is taken from the ring within 20 ms: so often it is looked at, and a turn takes some
+// milliseconds.
+constexpr auto turn_interval = 12ms;
+
+// A stop is answered within 200 ms: so long what was decided before may still wait for a state, and then the reading
+// that is under way for its end.
+constexpr auto patience_after_stop = 100ms;
+constexpr auto patience_for_reading = 40ms;
+
+// So long a reader of existing connections may take nothing, while new ones are made.
 constexpr auto longest_unread = 1000ms;
 
-// What makes two records the same connection.
-using Key = std::tuple<std::uint32_t, std::uint16_t, Protocol, Endpoint, Endpoint>;
+// What the thread that reads has to know of the probes, without touching them.
+struct Tracked {
+    std::atomic<std::uint32_t> sources = 0;
+    std::atomic<bool> incomplete = false;
 
-Key key_of(const Connection& connection) {
-    return {connection.netns, connection.zone, connection.protocol, connection.client, connection.original};
-}
+    void update(const Capture& capture) {
+        sources = capture.tracked_sources();
+        incomplete = capture.misses_changes();
+    }
+};
 
 class Trace {
 public:
     // capture: null for --existing. netns: where --netns took hptrace. kube: null without --kubeconfig.
     Trace(const TraceOptions& options, Filter filter, Capture* capture, Signals& signals, Console& console,
-          std::optional<NetnsGuard> netns, const MetricsServer* metrics, KubeNames* kube, std::vector<int> inherited)
+          std::optional<NetnsGuard> netns, std::uint32_t here, const MetricsServer* metrics, KubeNames* kube,
+          std::vector<int> inherited)
         : options_(options),
           filter_(std::move(filter)),
           capture_(capture),
           signals_(signals),
           console_(console),
-          netns_(std::move(netns)),
           kube_(kube),
-          inherited_(std::move(inherited)),
-          namespaces_(
-              netns_pid(options.netns), options.host_root,
-              {.now =
-                   [capture](std::uint32_t inode) {
-                       return capture != nullptr ? capture->changes(inode) : hptrace_changes{};
-                   },
-               .tracked = [capture] { return capture != nullptr ? capture->tracked_sources() : 0U; },
-               .incomplete = [capture] { return capture != nullptr && capture->misses_changes(); }},
-              [this](const NodeState& state) {
-                  incomplete_ = incomplete_ || !doubts(state, filter_).empty();
-                  ++reads_;
-                  read_ns_ = boot_clock_ns();
-              },
-              kube == nullptr ? ClusterNamesSource() : [kube] { return kube->names(); }),
-          state_(namespaces_.here().history().refresh().state),
-          outputs_(options, *state_, metrics, console.out()) {}
+          command_(options, std::move(netns), std::move(inherited), note_),
+          here_(here),
+          outputs_(options, *unread_state(here, "not read yet"), metrics, console.out()) {}
 
     int run() {
         signals_.on_stop(Signals::Stop::handed_over);
-        begin();
-        judge_existing([](const Connection&) { return true; });
-        if (capture_ != nullptr) {
-            follow();
+        auto namespaces = TracedNamespaces::start(namespaces_options());
+        if (!namespaces) {
+            return fail(namespaces.error());
         }
-        return end();
+        namespaces_ = *std::move(namespaces);
+        existing_.emplace(*namespaces_, options_.all_netns, filter_);
+        existing_->judge([](const Connection&) { return true; });
+        while (!done()) {
+            turn();
+        }
+        finish_up();
+        const int status = end();
+        if (!namespaces_->stop(patience_for_reading)) {
+            // A reading in the kernel cannot be interrupted, and there is nothing left to be done but to wait for it.
+            std::_Exit(status);
+        }
+        return status;
     }
 
 private:
+    [[nodiscard]] TracedNamespaces::Options namespaces_options() {
+        TracedNamespaces::Options options{.here = here_,
+                                          .node = netns_pid(options_.netns),
+                                          .host_root = options_.host_root,
+                                          .graces = capture_ != nullptr,
+                                          .filter = filter_};
+        if (capture_ != nullptr) {
+            tracked_->update(*capture_);
+            options.counters = {.now = [this](std::uint32_t inode) { return capture_->changes(inode); },
+                                .tracked = [tracked = tracked_] { return tracked->sources.load(); },
+                                .incomplete = [tracked = tracked_] { return tracked->incomplete.load(); }};
+        }
+        if (kube_ != nullptr) {
+            options.cluster = [this] { return kube_->names(); };
+        }
+        options.on_read = [this](const NodeState& state) {
+            incomplete_ = incomplete_ || !doubts(state, filter_).empty();
+            ++reads_;
+            read_ns_ = boot_clock_ns();
+        };
+        return options;
+    }
+
+    // Nothing in it waits for anything but the next turn, so that the ring is emptied whatever else there is to do.
+    void turn() {
+        const auto next = Clock::now() + turn_interval;
+        namespaces_->turn();
+        take_decisions();
+        handle_signals();
+        bool more = false;
+        if (!begun_ && !namespaces_->here().history().empty()) {
+            begin();
+        }
+        if (begun_ && !error_) {
+            more = namespaces_->judge(show_, LiveJudge::Haste::none, room_for_existing());
+            follow_existing();
+            conflicts_.ended(namespaces_->forget_gone());
+            follow_modules();
+            follow_state();
+            report_names();
+            tell_losses(false);
+            outputs_.tell(&Output::turn, Health{.state_reads = reads_, .state_age_ns = boot_clock_ns() - read_ns_});
+            manager_.turn();
+            if (options_.json || !options_.journald) {  // else nothing is written there
+                outputs_.writer().check_reader();
+            }
+        }
+        if (!done()) {
+            wait(more ? Clock::now() : next);
+        }
+    }
+
+    // The first state has come.
     void begin() {
-        static_cast<void>(namespaces_.here().introduce());
-        introduce(namespaces_.here());
+        begun_ = true;
+        auto& here = namespaces_->here();
+        static_cast<void>(here.introduce());
+        conflicts_.introduce(here, {.pod = false, .service = kube_pending(here)});
+        const auto& state = *here.history().newest().state;
         if (!options_.all_netns) {
-            std::ranges::for_each(nothing_to_see(*state_, filter_), note_);
+            std::ranges::for_each(nothing_to_see(state, filter_), note_);
         }
         const auto mode = capture_ == nullptr                   ? "existing connections"
                           : capture_->mode() == ProbeMode::none ? "nothing yet"
@@ -108,106 +173,61 @@ private:
             tell_probes();
             note(fmt::format("tracing ({})", mode));
         }
-        unread_ = namespaces_.unread().sources;
+        unread_ = namespaces_->unread().sources;
         started_ = Clock::now();
         outputs_.tell(&Output::tracing, mode);
         manager_.ready(fmt::format("tracing ({})", mode));
     }
 
-    // What a namespace is like, and the conflicts in it.
-    void introduce(TracedNetns& netns) {
-        const auto state = netns.history().newest().state;
-        outputs_.tell(&Output::begin, overview(*state, filter_));
-        std::ranges::for_each(not_understood(*state), note_);
-        static_cast<void>(netns.news());
-        compare_conflicts(netns, *state, netns.history().newest().boot_ns,
-                          {.pod = false, .service = kube_pending(netns)});
-    }
-
     // The API, which names what is in this namespace, has had no time yet to be listed. (It names nothing elsewhere.)
     [[nodiscard]] bool kube_pending(const TracedNetns& netns) {
-        return kube_ != nullptr && &netns == &namespaces_.here() && !kube_->wait_for_first_list(0ms);
-    }
-
-    // What came or went since the last time.
-    void compare_conflicts(TracedNetns& netns, const NodeState& state, std::uint64_t read_ns,
-                           ConflictWatch::ToCome to_come) {
-        auto conflicts = find_conflicts(state, filter_);
-        const auto cluster = netns.cluster();
-        for (auto& conflict : conflicts) {
-            add_names(conflict, state, cluster.get());
-        }
-        const auto [appeared, ended] = netns.conflicts().update(conflicts, state, read_ns, to_come);
-        tell_conflicts(&Output::conflict, appeared);
-        tell_conflicts(&Output::conflict_ended, ended);
-    }
-
-    void tell_conflicts(void (Output::*what)(const Conflict&), const std::vector<Conflict>& conflicts) {
-        for (const auto& conflict : conflicts) {
-            if (!options_.accepted.covers(conflict)) {
-                outputs_.tell(what, conflict);
-            }
-        }
+        return kube_ != nullptr && &netns == &namespaces_->here() && !kube_->wait_for_first_list(0ms);
     }
 
     void follow_state() {
         bool news = false;
-        namespaces_.each([&](TracedNetns& netns) {
-            if (!netns.introduced()) {
-                return;
-            }
-            const bool again = netns.conflicts().waiting() && netns.history().may_refresh();
-            if (again) {
-                netns.history().refresh();
-            }
-            const auto state = netns.news();
-            if (const auto& read = netns.history().newest(); state || (again && read.consistent())) {
-                compare_conflicts(netns, *read.state, read.boot_ns, {.pod = true, .service = kube_pending(netns)});
+        namespaces_->each([&](TracedNetns& netns) {
+            if (netns.introduced() && netns.news()) {
+                conflicts_.compare(netns, {.pod = true, .service = kube_pending(netns)});
                 news = true;
             }
         });
         if (!news) {
             return;
         }
-        if (auto unread = namespaces_.unread().sources; unread != unread_) {
+        if (auto unread = namespaces_->unread().sources; unread != unread_) {
             unread_ = std::move(unread);
             outputs_.tell(&Output::unread, unread_);
         }
     }
 
-    // Of those that conntrack knows, what `wanted` and the filter take and was not judged before.
-    void judge_existing(const std::function<bool(const Connection&)>& wanted) {
-        const auto existing = read_existing();
-        existing_end_ = boot_clock_ns();
-        // What was made since the probes are attached was seen being made, though conntrack has it as well.
-        auto live = seen_until(existing_end_);
-        std::set<Key> seen;
-        for (const auto& connection : live) {
-            seen.insert(key_of(connection));
+    void follow_existing() {
+        const auto all_came = [this](std::uint64_t boot_ns) {
+            return capture_ == nullptr || capture_->handed_over(boot_ns);
+        };
+        if (const auto problem = existing_->turn(all_came)) {
+            incomplete_ = true;
+            note(*problem);
         }
-        for (const auto& connection : existing) {
-            if (matches(filter_, connection) && wanted(connection) && !seen.contains(key_of(connection)) &&
-                existing_.insert(key_of(connection)).second) {
-                namespaces_.of(connection.netns).judge().take(connection);
+        // Before the command can change anything they have been judged.
+        if (!existing_to_come() && capture_ != nullptr && command_.wanted() && !command_.started()) {
+            if (const auto started = command_.start(); !started) {
+                error_ = started.error();
             }
         }
-        namespaces_.finish([this](const Finding& finding) {
-            if (!done()) {
-                show(finding);
-            }
-        });
-        // Also when the time is over: what was decided before belongs to it.
-        for (auto& connection : live) {
-            take(std::move(connection));
-        }
+    }
+
+    [[nodiscard]] bool existing_to_come() const {
+        return !begun_ || !existing_->over() || namespaces_->existing_waiting() > 0;
     }
 
     // A subsystem that was loaded meanwhile: what it did before the probes were attached is in conntrack.
     void follow_modules() {
-        if (!modules_followed_) {
+        if (capture_ == nullptr || !modules_followed_) {
             return;
         }
         const auto changes = capture_->follow_modules();
+        tracked_->update(*capture_);
         if (!changes) {
             modules_followed_ = false;
             incomplete_ = true;
@@ -231,10 +251,8 @@ private:
             outputs_.tell(&Output::gap, Gap{.from_boot_ns = change.from_boot_ns,
                                             .to_boot_ns = change.to_boot_ns,
                                             .why = fmt::format("{} was loaded", change.subsystem)});
-            // What exists is judged by a state from before it was read and one from after that.
-            namespaces_.here().history().refresh();
             const auto mechanism = change.subsystem == "ip_vs" ? Mechanism::ip_vs : Mechanism::nf_nat;
-            judge_existing([mechanism](const Connection& connection) { return connection.mechanism == mechanism; });
+            existing_->judge([mechanism](const Connection& connection) { return connection.mechanism == mechanism; });
         }
     }
 
@@ -246,183 +264,126 @@ private:
         outputs_.tell(&Output::probes, functions);
     }
 
-    std::vector<Connection> read_existing() {
-        auto existing = read_existing_here();
-        if (options_.all_netns) {
-            // They are judged by a state from before they were read and one from after that.
-            auto more = read_existing_elsewhere(
-                state_->netns, [this](const Connection& connection) { return matches(filter_, connection); },
-                [this](const NetnsPlace& place) { namespaces_.of(place.inode).history().refresh(); });
-            std::ranges::move(more.connections, std::back_inserter(existing.connections));
-            std::ranges::move(more.problems, std::back_inserter(existing.problems));
-        }
-        incomplete_ = incomplete_ || !existing.problems.empty();
-        std::ranges::for_each(existing.problems, note_);
-        return std::move(existing.connections);
-    }
-
-    // All connections decided up to then. Waits as long as one of them waits for its commit.
-    std::vector<Connection> seen_until(std::uint64_t boot_ns) {
-        std::vector<Connection> live;
+    void take_decisions() {
         if (capture_ == nullptr) {
-            return live;
-        }
-        const auto sink = [&live](Connection&& connection) { live.push_back(std::move(connection)); };
-        do {
-            if (auto result = capture_->poll(10ms, sink); !result) {
-                error_ = result.error();
-                break;
-            }
-        } while (!capture_->handed_over(boot_ns));
-        return live;
-    }
-
-    void follow() {
-        const auto sink = [this](Connection&& connection) { take(std::move(connection)); };
-        namespaces_.finish(show_);  // before the command can change anything
-        if (!options_.command.empty() && !start_command()) {
             return;
         }
-        while (!done() && !error_) {
-            wait();
-            if (auto result = capture_->poll(0ms, sink); !result) {
-                error_ = result.error();
-                break;
-            }
-            namespaces_.judge(show_);
-            tell_conflicts(&Output::conflict_ended, namespaces_.forget_gone());
-            follow_modules();
-            follow_state();
-            report_names();
-            handle_signals();
-            loss_report_.tell([this] { return capture_->counters(); }, outputs_, false);
-            outputs_.tell(&Output::turn, Health{.state_reads = reads_, .state_age_ns = boot_clock_ns() - read_ns_});
-            manager_.turn();
-            if (options_.json || !options_.journald) {  // else nothing is written there
-                outputs_.writer().check_reader();
-            }
-        }
-        namespaces_.each([this](TracedNetns& netns) {
-            if (!netns.conflicts().waiting()) {
-                return;
-            }
-            // Those that wait for a name wait no longer.
-            if (const auto& read = netns.history().last(); read.consistent()) {
-                compare_conflicts(netns, *read.state, read.boot_ns, {});
-            }
-        });
-        // What was decided before the end belongs to it. SIGCHLD can overtake the last records.
-        for (const auto& last : {capture_->poll(poll_interval, sink), capture_->drain(sink)}) {
-            if (!last) {
-                error_ = last.error();
-            }
-        }
-        if (!enough()) {
-            namespaces_.finish(show_);
+        if (auto result = capture_->poll(0ms, take_); !result) {
+            error_ = result.error();
         }
     }
 
-    // Until there is something to do; never longer than the interval, for records that make no noise.
-    void wait() {
-        auto timeout = poll_interval;
-        if (options_.duration) {
-            const auto left = started_ + *options_.duration - Clock::now();
-            timeout = std::clamp(std::chrono::ceil<std::chrono::milliseconds>(left), 0ms, timeout);
+    void take(Connection&& connection) {
+        existing_->saw(connection);
+        namespaces_->take(std::move(connection));
+    }
+
+    // What was decided before the end belongs to it.
+    void finish_up() {
+        if (enough()) {
+            return;
         }
-        std::array<pollfd, 2> wait_for{{{.fd = capture_->descriptor(), .events = POLLIN, .revents = 0},
-                                        {.fd = signals_.descriptor(), .events = POLLIN, .revents = 0}}};
-        static_cast<void>(::poll(wait_for.data(), wait_for.size(), static_cast<int>(timeout.count())));
+        if (!begun_) {
+            incomplete_ = true;
+            outputs_.tell(&Output::begin, overview(*unread_state(here_, "stopped before it was read"), filter_));
+        } else if (existing_to_come()) {
+            incomplete_ = true;
+            note("stopped before all connections that exist already were judged");
+        }
+        // Those that wait for a name wait no longer.
+        namespaces_->each([this](TracedNetns& netns) {
+            if (netns.conflicts().waiting() && netns.history().newest().consistent()) {
+                conflicts_.compare(netns, {});
+            }
+        });
+        if (capture_ != nullptr) {
+            // SIGCHLD can overtake the last records.
+            for (const auto& last : {capture_->poll(turn_interval, take_), capture_->drain(take_)}) {
+                if (!last) {
+                    error_ = last.error();
+                }
+            }
+        }
+        const auto longest = Clock::now() + std::chrono::nanoseconds(StateHistory::longest_wait_ns);
+        while (!namespaces_->idle() && Clock::now() < (stopped_at_ ? *stopped_at_ + patience_after_stop : longest)) {
+            namespaces_->turn();
+            const bool more = namespaces_->judge(show_, LiveJudge::Haste::soon);
+            if (!namespaces_->idle()) {
+                wait(Clock::now() + (more ? 0ms : turn_interval));
+                handle_signals();
+            }
+        }
+        while (namespaces_->judge(show_, LiveJudge::Haste::now)) {
+        }
+    }
+
+    // Until then, or there is something to do.
+    void wait(Clock::time_point until) {
+        if (options_.duration && begun_) {
+            until = std::min(until, started_ + *options_.duration);
+        }
+        const auto [reads, graces] = namespaces_->descriptors();
+        const int ring = capture_ == nullptr ? -1 : capture_->descriptor();  // poll() passes over -1
+        std::array<pollfd, 4> wait_for{{{.fd = signals_.descriptor(), .events = POLLIN, .revents = 0},
+                                        {.fd = reads, .events = POLLIN, .revents = 0},
+                                        {.fd = graces, .events = POLLIN, .revents = 0},
+                                        {.fd = ring, .events = POLLIN, .revents = 0}}};
+        const auto left = std::max(std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()), 0ms);
+        static_cast<void>(::poll(wait_for.data(), wait_for.size(), static_cast<int>(left.count())));
     }
 
     [[nodiscard]] bool done() const {
-        return stopped_ || enough() || (options_.duration && Clock::now() - started_ >= *options_.duration);
+        return stopped_at_ || command_ended_ || error_ || enough() || (capture_ == nullptr && !existing_to_come()) ||
+               (options_.duration && begun_ && Clock::now() - started_ >= *options_.duration);
     }
 
     // Nothing more can or should be shown.
     [[nodiscard]] bool enough() const {
-        return !outputs_.writer().ok() || (options_.count && shown_ >= *options_.count);
-    }
-
-    // The command is the user's: it belongs where the user is, not where --netns took hptrace.
-    bool start_command() {
-        const bool moved = netns_.has_value();
-        netns_.reset();
-        auto child = Child::start(options_.command, inherited_);
-        if (!child) {
-            error_ = child.error();
-            return false;
-        }
-        child_ = *child;
-        if (moved) {
-            auto back = NetnsGuard::enter(options_.netns);
-            if (!back) {
-                error_ = back.error();
-                return false;
-            }
-            netns_.emplace(*std::move(back));
-        }
-        return true;
+        return !outputs_.writer().ok() || (options_.count && verdicts_.shown() >= *options_.count);
     }
 
     void handle_signals() {
         while (const auto number = signals_.next()) {
             if (*number == SIGCHLD) {
-                if (const auto how = child_ ? child_->ended() : std::nullopt) {
-                    note(fmt::format("{} {}", options_.command.front(), *how));
-                    child_.reset();
-                    stopped_ = true;
-                }
-            } else {
-                stopped_ = interrupted_ = true;
+                command_ended_ = command_.ended() || command_ended_;
+            } else if (!stopped_at_) {
+                stopped_at_ = Clock::now();
             }
         }
     }
 
-    // For what waits elsewhere than in wait().
-    bool interrupted() {
-        handle_signals();
-        return interrupted_;
-    }
-
-    // Not the free function, which waits for who reads stderr.
-    void note(std::string_view text) { console_.note(text); }
-
-    void take(Connection connection) {
-        // It was in conntrack already when that was read.
-        if (connection.boot_ns <= existing_end_ && existing_.contains(key_of(connection))) {
-            return;
-        }
-        auto& judge = namespaces_.of(connection.netns).judge();
-        judge.take(std::move(connection));
-    }
-
-    // A signal and the time limit end the waiting: what was decided before is judged and shown all the same.
     void show(const Finding& finding) {
         if (enough()) {
             return;
         }
         // Others than this one are read when they are needed.
-        if (auto& netns = namespaces_.of(finding.connection.netns); netns.introduce()) {
-            introduce(netns);
+        if (auto& netns = namespaces_->of(finding.connection.netns); !netns.history().empty() && netns.introduce()) {
+            conflicts_.introduce(netns, {});
         }
-        ++verdicts_.at(static_cast<std::size_t>(finding.verdict));
-        outputs_.tell(&Output::judged, finding);
-        if (options_.accepted.covers(finding)) {
-            ++suppressed_;
-            return;
-        }
-        if (is_alarm(finding.verdict)) {
-            alarmed_ = true;
+        verdicts_.show(finding);
+        if (verdicts_.alarmed()) {
             signals_.status_at_once(exit_hijack);
         }
-        if (options_.only.empty() || std::ranges::find(options_.only, finding.verdict) != options_.only.end()) {
-            if (finding.connection.existing) {  // many at once, which can wait; new ones cannot
-                console_.await_room(interrupted_now_, capture_ == nullptr ? Console::for_ever : longest_unread);
-            }
-            outputs_.tell(&Output::connection, finding);
-            ++shown_;
-        }
     }
+
+    // They are many at once and can wait for a reader that is slower than they are told; new ones cannot.
+    TracedNamespaces::Existing room_for_existing() {
+        const auto now = Clock::now();
+        if (outputs_.writer().wait_for_room(0ms)) {
+            had_room_ = now;
+        }
+        const bool waited_enough = capture_ != nullptr && now - had_room_ >= longest_unread;
+        return had_room_ == now || waited_enough ? TracedNamespaces::Existing::too : TracedNamespaces::Existing::later;
+    }
+
+    // For what waits elsewhere than in wait().
+    bool interrupted() {
+        handle_signals();
+        return stopped_at_.has_value();
+    }
+
+    // Not the free function, which waits for who reads stderr.
+    void note(std::string_view text) { console_.note(text); }
 
     // Names are no reason to wait, and none for another exit status.
     void report_names() {
@@ -431,31 +392,35 @@ private:
         }
     }
 
+    void tell_losses(bool last) {
+        const auto ask = [this] { return capture_ != nullptr ? capture_->counters() : CaptureCounters(); };
+        loss_report_.tell(ask, namespaces_->overflowed(), outputs_, last);
+    }
+
     int end() {
         manager_.stopping();
-        if (child_) {
-            note(fmt::format("{} (process {}) is still running", options_.command.front(), child_->pid()));
-        }
-        console_.settle(interrupted_now_);  // then it is known how much of it is lost
+        command_.say_if_running();
+        console_.settle(interrupted_);  // then it is known how much of it is lost
+        tell_losses(true);
         Summary summary;
-        summary.verdicts = verdicts_;
-        const auto counters = capture_ != nullptr ? capture_->counters() : CaptureCounters();
-        loss_report_.tell([&counters] { return counters; }, outputs_, true);
+        summary.verdicts = verdicts_.counts();
         summary.lost = outputs_.writer().lost();
         if (capture_ != nullptr) {
-            summary.seconds = std::chrono::duration<double>(Clock::now() - started_).count();
+            const auto counters = capture_->counters();
+            summary.seconds = begun_ ? std::chrono::duration<double>(Clock::now() - started_).count() : 0;
             summary.seen = counters.seen;
             summary.not_rewritten = counters.not_rewritten();
             summary.one_packet = counters.ipvs_one_packet;
-            summary.lost += counters.lost_ring + counters.lost_pending + counters.missed_probes;
+            summary.lost +=
+                counters.lost_ring + counters.lost_pending + counters.missed_probes + namespaces_->overflowed();
         }
-        const auto unread = namespaces_.unread();
+        const auto unread = namespaces_->unread();
         summary.unread_sources = unread.sources;
         summary.unread_rules = unread.rules;
-        summary.suppressed = suppressed_;
+        summary.suppressed = verdicts_.suppressed();
         summary.exit_status = status(summary.lost);
         outputs_.tell(&Output::summary, summary);
-        if (const auto missed = outputs_.end(interrupted_ ? 100ms : 1000ms); !missed.empty()) {
+        if (const auto missed = outputs_.end(stopped_at_ ? 100ms : 1000ms); !missed.empty()) {
             note(missed);
         }
         return settle(summary.exit_status);
@@ -463,7 +428,7 @@ private:
 
     // Exit status, once everything is out that ever will be.
     int settle(int status) {
-        console_.settle(interrupted_now_);
+        console_.settle(interrupted_);
         const auto error = error_ ? error_ : outputs_.writer().error();
         const auto lost = outputs_.writer().lost();
         if (error) {
@@ -472,22 +437,22 @@ private:
         if (lost > 0) {
             note(fmt::format("lines of output that nobody read are lost: {}", lost));
         }
-        console_.settle(interrupted_now_);
+        console_.settle(interrupted_);
         return error ? exit_failure : lost > 0 && status == exit_clean ? exit_unproven : status;
     }
 
     [[nodiscard]] int status(std::uint64_t lost) {
-        const auto count = [this](Verdict verdict) { return verdicts_.at(static_cast<std::size_t>(verdict)); };
         if (error_) {
             return exit_failure;
         }
-        if (alarmed_) {
+        if (verdicts_.alarmed()) {
             return exit_hijack;
         }
+        const auto& here = namespaces_->here().history();
         const bool not_clean =
-            !options_.all_netns && !not_proven(*namespaces_.here().history().newest().state, filter_).empty();
-        const bool unproven =
-            lost > 0 || incomplete_ || not_clean || count(Verdict::unknown) > 0 || count(Verdict::unsettled) > 0;
+            !options_.all_netns && (here.empty() || !not_proven(*here.newest().state, filter_).empty());
+        const bool unproven = lost > 0 || incomplete_ || not_clean || !namespaces_->current() ||
+                              verdicts_.count(Verdict::unknown) > 0 || verdicts_.count(Verdict::unsettled) > 0;
         return unproven ? exit_unproven : exit_clean;
     }
 
@@ -496,33 +461,32 @@ private:
     Capture* capture_;
     Signals& signals_;
     Console& console_;
-    std::optional<NetnsGuard> netns_;
+    const ConflictReport::Note note_ = [this](std::string_view text) { note(text); };
+    const Console::Stopped interrupted_ = [this] { return interrupted(); };
     KubeNames* kube_;
-    std::vector<int> inherited_;  // descriptors, for the command
-    std::uint64_t reads_ = 0;     // of the state
-    std::uint64_t read_ns_ = 0;   // when the last one ended
-    bool incomplete_ = false;     // some of what decides was not read or not traced
-    TracedNamespaces namespaces_;
-    const ProbeReport::Note note_ = [this](std::string_view text) { note(text); };
-    const Console::Stopped interrupted_now_ = [this] { return interrupted(); };
-    const LiveJudge::Sink show_ = [this](const Finding& finding) { show(finding); };
-    NodeStatePtr state_;  // as it was in the beginning
+    TracedCommand command_;
+    std::uint32_t here_;  // inode number of the namespace
+    std::shared_ptr<Tracked> tracked_ = std::make_shared<Tracked>();
+    std::uint64_t reads_ = 0;    // of the state
+    std::uint64_t read_ns_ = 0;  // when the last one ended
+    bool incomplete_ = false;    // some of what decides was not read or not traced
     TraceOutputs outputs_;
+    VerdictReport verdicts_{options_, outputs_};
+    ConflictReport conflicts_{options_, filter_, outputs_, note_};
+    const LiveJudge::Sink show_ = [this](const Finding& finding) { show(finding); };
+    const Capture::Sink take_ = [this](Connection&& connection) { take(std::move(connection)); };
     ServiceManager manager_ = ServiceManager::from_environment();
     Clock::time_point started_;
+    Clock::time_point had_room_ = Clock::now();  // for existing connections, in what is to be written
     LossReport loss_report_;
     ProbeReport probe_report_;
-    std::set<Key> existing_;
-    std::uint64_t existing_end_ = 0;
-    std::array<std::uint64_t, verdict_count> verdicts_{};
-    bool alarmed_ = false;  // by what is not accepted
-    std::uint64_t suppressed_ = 0;
     std::vector<std::string> unread_;
-    std::uint64_t shown_ = 0;
-    std::optional<Child> child_;
+    std::unique_ptr<TracedNamespaces> namespaces_;
+    std::optional<ExistingRuns> existing_;
     std::optional<Error> error_;
-    bool stopped_ = false;
-    bool interrupted_ = false;  // by a signal
+    std::optional<Clock::time_point> stopped_at_;  // by a signal
+    bool command_ended_ = false;
+    bool begun_ = false;
     bool modules_followed_ = true;
 };
 
@@ -579,7 +543,7 @@ int run_trace(const TraceOptions& options) {
         capture = std::move(*started);
     }
     return Trace(options, std::move(filter), capture ? &*capture : nullptr, *signals, *console, std::move(netns),
-                 metrics ? &*metrics : nullptr, kube->get(), std::move(inherited))
+                 *inode, metrics ? &*metrics : nullptr, kube->get(), std::move(inherited))
         .run();
 }
 

@@ -224,7 +224,9 @@ Finding judge(const Connection& connection, const NodeState& state) {
 Finding judge_between(const Connection& connection, const NodeState* before, const NodeState* after,
                       bool changed_between) {
     auto finding = judge(connection, after != nullptr ? *after : *before);
-    bool settled = !is_alarm(finding.verdict);
+    // A state from before it says nothing of what came between: also what looks harmless may have been a hijack.
+    bool settled = finding.verdict == Verdict::unknown ||
+                   (!is_alarm(finding.verdict) && (after != nullptr || connection.existing));
     if (before != nullptr && after != nullptr) {
         auto earlier = before == after ? finding : judge(connection, *before);
         if (finding.verdict == Verdict::unknown || earlier.verdict == Verdict::unknown) {

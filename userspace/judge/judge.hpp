@@ -15,7 +15,8 @@ Finding judge(const Connection& connection, const NodeState& state);
 
 // The same when no state was read under the connection's own change counters: by the nearest read before and the
 // nearest after (null: there is none). An alarm needs both to exist and to agree on the Service and the rule, any
-// other verdict needs those that exist to agree; else it is `unsettled`. At least one must be given.
+// other verdict needs a state from after the connection was made, unless it exists already, and those that exist to
+// agree; else it is `unsettled`. At least one must be given.
 // `changed_between`: something was changed from the one to the other, also if both are the same. Then a rule or an
 // endpoint that neither has may have come and gone, and a new connection that nothing explains is `unsettled`, too.
 Finding judge_between(const Connection& connection, const NodeState* before, const NodeState* after,

@@ -34,8 +34,8 @@ struct Beginning {
 };
 
 // Where something can be lost, as it is told (docs/json-schema.json).
-inline constexpr std::array<std::string_view, 7> places_of_loss{"ring_buffer", "pending", "missed_probes", "commit",
-                                                                "repeats",     "journal", "output"};
+inline constexpr std::array<std::string_view, 8> places_of_loss{"ring_buffer", "unjudged", "pending", "missed_probes",
+                                                                "commit",      "repeats",  "journal", "output"};
 
 struct Loss {
     std::string_view where;   // one of places_of_loss

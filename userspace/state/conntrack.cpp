@@ -3,22 +3,16 @@
 
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nfnetlink.h>
-#include <linux/netfilter/nfnetlink_conntrack.h>
 
 #include <algorithm>
 #include <cctype>
-#include <fstream>
 #include <memory>
 #include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include "base/clock.hpp"
 #include "base/number.hpp"
-#include "base/presence.hpp"
-#include "state/netns.hpp"
-#include "state/reader.hpp"
 
 namespace hptrace {
 
@@ -58,30 +52,6 @@ std::optional<Tuple> parse_tuple(Bytes data) {
                  .destination = make_address(family, *destination),
                  .source_port = protocol->number<std::uint16_t>(CTA_PROTO_SRC_PORT),
                  .destination_port = protocol->number<std::uint16_t>(CTA_PROTO_DST_PORT)};
-}
-
-Result<std::vector<ConntrackEntry>> dump_conntrack() {
-    auto socket = NetlinkSocket::open(NETLINK_NETFILTER, "conntrack");
-    if (!socket) {
-        return std::unexpected(socket.error());
-    }
-    Request request(nfnl_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET), NLM_F_DUMP);
-    request.family_header<nfgenmsg>().version = NFNETLINK_V0;  // of all families
-    std::vector<ConntrackEntry> entries;
-    const auto dumped = socket->exchange(request, [&](const Message& message) -> Result<void> {
-        const auto entry = parse_conntrack(message);
-        if (!entry) {
-            return std::unexpected(entry.error());
-        }
-        if (const auto& found = *entry) {
-            entries.push_back(*found);
-        }
-        return {};
-    });
-    if (!dumped) {
-        return std::unexpected(dumped.error());
-    }
-    return entries;
 }
 
 // The value of the next word "key=value" in `words`; empty at the end.
@@ -181,21 +151,6 @@ std::optional<Address> parse_ipvs_address(std::string_view text) {
         address.bytes.at(static_cast<std::size_t>(i)) = static_cast<std::uint8_t>(*value & 0xffU);
     }
     return address;
-}
-
-Result<std::vector<ConntrackEntry>> read_conntrack_text() {
-    std::ifstream text("/proc/thread-self/net/nf_conntrack");
-    if (!text) {
-        return system_error("/proc/thread-self/net/nf_conntrack", errno,
-                            "this kernel shows conntrack entries neither by netlink nor in /proc");
-    }
-    return parse_conntrack_text(text);
-}
-
-Result<IpvsConnections> read_ipvs_connections() {
-    std::ifstream text("/proc/thread-self/net/ip_vs_conn");
-    // No ip_vs: nothing was rewritten by it.
-    return text ? parse_ipvs_connections(text) : IpvsConnections{};
 }
 
 }  // namespace
@@ -300,39 +255,6 @@ std::optional<Connection> rewritten_connection(const ConntrackEntry& entry, cons
     connection.tcp_state = entry.tcp_state;
     connection.began_ns = entry.began_ns;
     return connection;
-}
-
-Result<std::vector<Connection>> read_existing_connections() {
-    if (!subsystem_present("nf_conntrack")) {
-        return std::vector<Connection>{};
-    }
-    const auto netns = current_netns_inode();
-    if (!netns) {
-        return std::unexpected(netns.error());
-    }
-    const bool by_netlink = subsystem_present("nf_conntrack_netlink") && subsystem_present("nfnetlink");
-    const auto entries = by_netlink ? retry_interrupted(dump_conntrack) : read_conntrack_text();
-    const auto ipvs = by_netlink ? Result<IpvsConnections>{} : read_ipvs_connections();
-    if (!entries) {
-        return std::unexpected(entries.error());
-    }
-    if (!ipvs) {
-        return std::unexpected(ipvs.error());
-    }
-    const auto now = boot_clock_ns();
-    std::vector<Connection> connections;
-    // A dump across a resize of the table can hold an entry twice (ctnetlink_dump_table).
-    std::set<std::tuple<std::uint16_t, Protocol, Endpoint, Endpoint>> seen;
-    for (const auto& entry : *entries) {
-        auto connection = rewritten_connection(entry, *ipvs);
-        if (connection &&
-            seen.emplace(connection->zone, connection->protocol, connection->client, connection->original).second) {
-            connection->netns = *netns;
-            connection->boot_ns = now;
-            connections.push_back(*std::move(connection));
-        }
-    }
-    return connections;
 }
 
 }  // namespace hptrace

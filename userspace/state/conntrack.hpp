@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The two readers of conntrack behind read_existing_connections() (reader.hpp).
+// What ConntrackDump (conntrack_dump.hpp) goes through, entry by entry.
 #pragma once
 
 #include <cstdint>

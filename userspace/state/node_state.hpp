@@ -125,7 +125,9 @@ struct LocalAddress {
 enum class SourceState : std::uint8_t { unused, used, unreadable };
 struct SourceStatus {
     SourceState state = SourceState::unused;
-    std::string why;  // unreadable: one line
+    std::string why;  // unreadable, or kept: one line
+    // It cannot be read any more, and what was read before counts on: when that was (CLOCK_BOOTTIME, ns).
+    std::optional<std::uint64_t> kept_from_ns{};
 };
 
 // A rule of a relevant chain that was not understood; shown once, makes what depends on it unknown.

@@ -35,7 +35,7 @@ bool change_under_way(const hptrace_changes& changes) {
 }
 
 bool same(const SourceStatus& a, const SourceStatus& b) {
-    return a.state == b.state && a.why == b.why;
+    return a.state == b.state && a.why == b.why && a.kept_from_ns == b.kept_from_ns;
 }
 
 template <class T>
@@ -46,19 +46,22 @@ SourceStatus status_of(const std::vector<T>& content) {
 // Asks the source; `keep` makes what is kept of its content. True: the part is different now.
 template <class Part, class Read, class Keep>
 bool update(Part& part, const Read& read, Keep keep) {
+    const auto begun = boot_clock_ns();
     auto answer = read(part.version);
     if (!answer) {
-        const SourceStatus status{.state = SourceState::unreadable, .why = describe(answer.error())};
-        if (same(part.status, status) && !part.version) {
-            return false;
+        SourceStatus status{.state = SourceState::unreadable, .why = describe(answer.error())};
+        if (part.version) {
+            status.state = part.status.state;
+            status.kept_from_ns = part.read_ns;
         }
-        part = Part{};
-        part.status = status;
-        return true;
+        return !same(std::exchange(part.status, status), status);
     }
+    part.read_ns = begun;
     auto& found = *answer;
-    if (!found) {
-        return false;
+    if (!found) {  // it is as it was
+        const bool was_kept = part.status.kept_from_ns.has_value();
+        part.status = {.state = part.status.state, .why = {}};
+        return was_kept;
     }
     auto& [version, content] = *found;
     part.status = status_of(content);
@@ -88,34 +91,42 @@ hptrace_changes NodeReader::now() const {
 }
 
 template <class T, class Update>
-bool NodeReader::update_counted(Part<T>& part, hptrace_source source, const hptrace_changes& changes, Update update) {
-    const std::pair counted(changes.begin[source], changes.end[source]);
+bool NodeReader::update_counted(Part<T>& part, hptrace_source source, Update update) {
+    const auto changes = now();
+    const std::pair counters(changes.begin[source], changes.end[source]);
     const bool tracked = counters_.tracked && (counters_.tracked() & 1U << source) != 0;
-    if (tracked && part.version && part.counted == counted) {
+    if (tracked && part.settled && part.counters == counters && !part.status.kept_from_ns) {
         return false;
     }
     const bool different = update(part);
-    // Read while it changes, it may be either side of the change: the next reading must not believe it.
-    part.counted = counted.first == counted.second ? std::optional(counted) : std::nullopt;
+    if (!part.status.kept_from_ns) {
+        part.counters = counters;
+        // Read while it changes, it may be either side of the change: the next reading must not believe it.
+        part.settled = tracked && part.version && counters.first == counters.second;
+    }
     return different;
 }
 
-bool NodeReader::update_all(const hptrace_changes& changes) {
-    const auto rules = [&](const auto& read) { return [&](auto& part) { return update(part, read, interpreted); }; };
-    bool different = update_counted(legacy_ipv4_, HPTRACE_SOURCE_XTABLES, changes, rules(sources_.legacy_ipv4));
-    different |= update_counted(legacy_ipv6_, HPTRACE_SOURCE_XTABLES, changes, rules(sources_.legacy_ipv6));
-    different |= update_counted(nf_tables_, HPTRACE_SOURCE_NFTABLES, changes, [this](auto& part) {
+bool NodeReader::update_nf_tables() {
+    return update_counted(nf_tables_, HPTRACE_SOURCE_NFTABLES, [this](auto& part) {
         return update(part, sources_.nf_tables, [this](std::vector<RuleTable>&& tables) {
             auto meaning = std::make_shared<const RulesPart>(interpret_source(tables));
             sources_.give_back_nf_tables(std::move(tables));
             return meaning;
         });
     });
-    different |= update_counted(ip_vs_, HPTRACE_SOURCE_IPVS, changes,
+}
+
+bool NodeReader::update_all() {
+    const auto rules = [](const auto& read) { return [&](auto& part) { return update(part, read, interpreted); }; };
+    bool different = update_counted(legacy_ipv4_, HPTRACE_SOURCE_XTABLES, rules(sources_.legacy_ipv4));
+    different |= update_counted(legacy_ipv6_, HPTRACE_SOURCE_XTABLES, rules(sources_.legacy_ipv6));
+    different |= update_nf_tables();
+    different |= update_counted(ip_vs_, HPTRACE_SOURCE_IPVS,
                                 [this](auto& part) { return update(part, sources_.ip_vs, as_it_is); });
     different |= update(ipset_, [&](auto known) { return sources_.ipset(set_question(), known); }, as_it_is);
     routes_announced_ = sources_.routes_changed() || routes_announced_;
-    if (routes_announced_ || !routes_.version) {
+    if (routes_announced_ || !routes_.version || routes_.status.kept_from_ns) {
         routes_announced_ = false;
         different |= update(routes_, sources_.routes, as_it_is);
     }
@@ -147,18 +158,41 @@ bool StateRead::consistent() const {
     return same(changes, changes_after) && !change_under_way(changes);
 }
 
+void NodeReader::date(StateRead& read) const {
+    const auto earlier = [](const auto& a, const auto& b) {
+        return static_cast<std::int32_t>(a.counters.first - b.counters.first) < 0;  // they wrap around
+    };
+    read.changes = read.changes_after;
+    const auto begin = [&](hptrace_source source, const auto& part) {
+        read.changes.begin[source] = part.counters.first;
+        read.changes.end[source] = part.counters.second;
+    };
+    begin(HPTRACE_SOURCE_XTABLES, earlier(legacy_ipv4_, legacy_ipv6_) ? legacy_ipv4_ : legacy_ipv6_);
+    begin(HPTRACE_SOURCE_NFTABLES, nf_tables_);
+    begin(HPTRACE_SOURCE_IPVS, ip_vs_);
+    for (const auto& kept :
+         {legacy_ipv4_.status, legacy_ipv6_.status, nf_tables_.status, ip_vs_.status, routes_.status}) {
+        read.boot_ns = std::min(read.boot_ns, kept.kept_from_ns.value_or(read.boot_ns));
+    }
+}
+
 StateRead NodeReader::read() {
     StateRead read;
     bool different = state_ == nullptr;
     const auto begun = boot_clock_ns();
-    for (int i = 0; i < attempts && (i == 0 || boot_clock_ns() - begun < quick_ns); ++i) {
+    const auto quick = [begun] { return boot_clock_ns() - begun < quick_ns; };
+    for (int i = 0; i < attempts && (i == 0 || (quick() && !read.consistent())); ++i) {
         read.boot_ns = boot_clock_ns();
-        read.changes = now();
-        different |= update_all(read.changes);
+        different |= update_all();
         read.changes_after = now();
-        if (read.consistent()) {
-            break;
-        }
+        date(read);
+    }
+    // Reading took long, and something changed meanwhile. nf_tables tells at once whether what was read is the current
+    // generation: then it is from after all that had changed by now, however long ago reading began.
+    if (!quick() && !read.consistent()) {
+        different |= update_nf_tables();
+        read.changes_after = now();
+        date(read);
     }
     if (different) {
         state_ = assemble(read.boot_ns);
@@ -169,6 +203,7 @@ StateRead NodeReader::read() {
         1U << HPTRACE_SOURCE_XTABLES | 1U << HPTRACE_SOURCE_NFTABLES | 1U << HPTRACE_SOURCE_IPVS;
     read.watched =
         counters_.tracked && (counters_.tracked() & all) == all && ipset_.status.state == SourceState::unused;
+    read.took_ns = boot_clock_ns() - begun;
     return read;
 }
 
@@ -206,12 +241,26 @@ NodeStatePtr NodeReader::assemble(std::uint64_t boot_ns) const {
     return std::make_shared<const NodeState>(std::move(state));
 }
 
+NodeStatePtr unread_state(std::uint32_t netns, std::string why) {
+    NodeState state;
+    state.node = host_name();
+    state.netns = netns;
+    state.boot_ns = boot_clock_ns();
+    state.sources.emplace(netns_source, SourceStatus{.state = SourceState::unreadable, .why = std::move(why)});
+    state.index();
+    return std::make_shared<const NodeState>(std::move(state));
+}
+
 StateRead NetnsVisitor::read() {
     auto place = find_netns(inode_);
     const auto guard = place ? NetnsGuard::enter(*place) : std::unexpected(place.error());
     if (!guard) {
         reader_.reset();
-        return nothing_read(describe(guard.error()));
+        StateRead nothing;
+        nothing.state = unread_state(inode_, describe(guard.error()));
+        nothing.boot_ns = nothing.state->boot_ns;
+        nothing.changes = nothing.changes_after = counters_.now ? counters_.now(inode_) : hptrace_changes{};
+        return nothing;
     }
     const auto cookie = current_netns_cookie();
     if (!reader_ || !cookie || cookie != cookie_) {
@@ -222,24 +271,10 @@ StateRead NetnsVisitor::read() {
     return reader_->read();
 }
 
-StateRead NetnsVisitor::nothing_read(std::string why) const {
-    NodeState state;
-    state.node = host_name();
-    state.netns = inode_;
-    state.boot_ns = boot_clock_ns();
-    state.sources.emplace(netns_source, SourceStatus{.state = SourceState::unreadable, .why = std::move(why)});
-    state.index();
-    StateRead read;
-    read.boot_ns = state.boot_ns;
-    read.changes = read.changes_after = counters_.now ? counters_.now(inode_) : hptrace_changes{};
-    read.state = std::make_shared<const NodeState>(std::move(state));
-    return read;
-}
-
 StateRead read_node_state(const ReaderOptions& options) {
     ChangeCounters counters;
     if (options.changes) {
-        counters.now = [&options](std::uint32_t /*netns*/) { return options.changes(); };
+        counters.now = [&options](std::uint32_t) { return options.changes(); };
     }
     return NodeReader(visited_sources(options.pods), std::move(counters)).read();
 }

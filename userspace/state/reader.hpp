@@ -18,22 +18,26 @@
 
 namespace hptrace {
 
-// The change counters of the kernel side (bpf/change.bpf.c).
+// The change counters of the kernel side (bpf/change.bpf.c). Called by several threads at once.
 struct ChangeCounters {
     std::function<hptrace_changes(std::uint32_t netns)> now;  // of a namespace, by its inode number: Capture::changes
     std::function<std::uint32_t()> tracked{};  // bit per enum hptrace_source that can be relied on; none by default
     std::function<bool()> incomplete{};        // Capture::misses_changes
 };
 
-// One reading of the node. What it found of a source was so at some moment between `changes` and `changes_after`.
+// One reading of the node. What it found of a source was so at some moment between its counters in `changes` and those
+// in `changes_after`. A source that could not be read this time, but once was, has the content of that time: then the
+// reading began when that content was read, as far as `changes` and `boot_ns` go. So it is never from after what was
+// decided since.
 struct StateRead {
     NodeStatePtr state;               // that of the reading before if nothing is different
-    hptrace_changes changes{};        // counters when it began
-    hptrace_changes changes_after{};  // counters when it ended
+    hptrace_changes changes{};        // counters when it began to read the source they are of
+    hptrace_changes changes_after{};  // counters when all was read
     bool watched = false;             // every source in use announces its changes, to the counters or by itself
     std::uint64_t boot_ns = 0;        // CLOCK_BOOTTIME when it began
+    std::uint64_t took_ns = 0;        // how long reading took
 
-    // No change was under way from beginning to end: it is the state as it was at one moment.
+    // No change was under way since the first source was read: it is the state as it was at one moment.
     [[nodiscard]] bool consistent() const;
 };
 
@@ -44,6 +48,8 @@ struct StateRead {
 // - local addresses: when rtnetlink announced a change.
 // - what names pods: when files changed (PodSource).
 // - ipset: always, it announces nothing. So do sources whose counter is not tracked, and what could not be read before.
+// What cannot be read any more keeps the content it had, and is marked (SourceStatus::kept_from_ns). ipset does not age
+// a reading by that: sets only tell kinds of Services apart.
 // Names of ipsets in rules are those of when the rules were read.
 // A source that is asked and has the version it had (NodeSources) is not interpreted again. If none has changed the
 // state is the very same object. Rules are kept only as what they mean: the tables of thousands of Services are large.
@@ -64,15 +70,21 @@ private:
     struct Part {
         std::shared_ptr<const T> content = std::make_shared<const T>();
         SourceStatus status{};
-        std::optional<std::uint64_t> version{};                            // none: not known, or not readable
-        std::optional<std::pair<std::uint32_t, std::uint32_t>> counted{};  // its begin and end counters, equal
+        std::optional<std::uint64_t> version{};  // none: not known, or never read
+        std::uint64_t read_ns = 0;               // CLOCK_BOOTTIME when that reading of it began
+        // Its begin and end counters at that time.
+        std::pair<std::uint32_t, std::uint32_t> counters{};
+        bool settled = false;  // no change was under way then, and its counter can be relied on
     };
 
     [[nodiscard]] hptrace_changes now() const;
     // Each returns whether something is different.
-    bool update_all(const hptrace_changes& changes);
+    bool update_all();
+    bool update_nf_tables();
     template <class T, class Update>
-    bool update_counted(Part<T>& part, hptrace_source source, const hptrace_changes& changes, Update update);
+    bool update_counted(Part<T>& part, hptrace_source source, Update update);
+    // The beginning of the reading, as far as what is kept goes.
+    void date(StateRead& read) const;
     // Of what was read of the other sources just now.
     [[nodiscard]] KubeSetQuestion set_question() const;
     [[nodiscard]] NodeStatePtr assemble(std::uint64_t boot_ns) const;
@@ -92,6 +104,9 @@ private:
     NodeStatePtr state_;
 };
 
+// The state of a namespace of which nothing is known: it has the one source netns_source, which is unreadable.
+NodeStatePtr unread_state(std::uint32_t netns, std::string why);
+
 // Reads the state of a network namespace that hptrace is not in: enters it for each reading, by whatever leads there at
 // that time, and keeps nothing of it open.
 class NetnsVisitor {
@@ -100,13 +115,11 @@ public:
     NetnsVisitor(std::uint32_t inode, std::filesystem::path host_root, ChangeCounters counters)
         : inode_(inode), host_root_(std::move(host_root)), counters_(std::move(counters)) {}
 
-    // As NodeReader::read(). A namespace that cannot be entered, because it is gone or for another reason, has a state
-    // with the one source netns_source, which is unreadable.
+    // As NodeReader::read(). A namespace that cannot be entered, because it is gone or for another reason, has an
+    // unread_state().
     StateRead read();
 
 private:
-    [[nodiscard]] StateRead nothing_read(std::string why) const;
-
     std::uint32_t inode_;
     std::filesystem::path host_root_;
     ChangeCounters counters_;
@@ -123,11 +136,5 @@ struct ReaderOptions {
 // Reads the whole state of the network namespace the calling thread is in, once: natively, executing nothing and
 // changing nothing (no legacy table, netlink family or module is touched unless it is already there).
 StateRead read_node_state(const ReaderOptions& options);
-
-// The connections conntrack knows now whose destination was rewritten, of the calling thread's namespace:
-// nf_nat ones by IPS_DST_NAT, ip_vs ones (net.ipv4.vs.conntrack=1) by a changed reply tuple without it.
-// Uses ctnetlink if nf_conntrack_netlink is present, else /proc/thread-self/net/nf_conntrack.
-// No conntrack at all: an empty list.
-Result<std::vector<Connection>> read_existing_connections();
 
 }  // namespace hptrace

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// A node whose state can be read and changed without a kernel.
+// A node whose state can be read and changed without a kernel, and without a thread that reads: what is asked for is
+// answered when the test says so.
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "cli/live_judge.hpp"
@@ -22,36 +25,75 @@ struct FakeNode {
     bool watched = true;
     bool announced = false;  // until it is read
     bool kept_fresh = true;
+    bool graces = false;
     std::uint64_t now = 10 * second;
     std::uint64_t read_takes = millisecond;
     bool changes_while_read = false;
     int reads = 0;
+    int looks = 0;  // for what was announced
+    std::optional<StateHistory::Question> asked;
 
-    StateHistory history() {
-        return StateHistory({.read =
-                                 [this] {
-                                     ++reads;
-                                     StateRead read;
-                                     read.boot_ns = now;
-                                     auto state = std::make_shared<NodeState>(content);
-                                     state->boot_ns = now;
-                                     state->index();
-                                     read.state = std::move(state);
-                                     read.changes = changes;
-                                     if (changes_while_read) {
-                                         change(HPTRACE_SOURCE_XTABLES);
-                                     }
-                                     read.changes_after = changes;
-                                     read.watched = watched;
-                                     announced = false;
-                                     now += read_takes;
-                                     return read;
-                                 },
-                             .changes = [this] { return changes; },
-                             .announced = kept_fresh ? [this] { return announced; } : std::function<bool()>(),
-                             .tracked = [this] { return tracked; },
-                             .incomplete = [this] { return incomplete; },
-                             .boot_ns = [this] { return now; }});
+    StateHistory& history() {
+        if (!history_) {
+            history_.emplace(StateHistory::Sources{
+                .ask = [this](StateHistory::Question question) { asked = question; },
+                .changes = [this] { return changes; },
+                .tracked = [this] { return tracked; },
+                .incomplete = [this] { return incomplete; },
+                .boot_ns = [this] { return now; },
+                .kept_fresh = kept_fresh,
+                .graces = graces,
+            });
+        }
+        return *history_;
+    }
+
+    // What a reading that begins now finds.
+    StateRead begin_read() {
+        ++reads;
+        StateRead read;
+        read.boot_ns = now;
+        auto state = std::make_shared<NodeState>(content);
+        state->boot_ns = now;
+        state->index();
+        read.state = std::move(state);
+        read.changes = changes;
+        read.watched = watched;
+        read.took_ns = read_takes;
+        announced = false;
+        return read;
+    }
+    // It takes its time and is over.
+    const StateRead& read() {
+        auto read = begin_read();
+        if (changes_while_read) {
+            change(HPTRACE_SOURCE_XTABLES);
+        }
+        read.changes_after = changes;
+        now += read_takes;
+        asked.reset();
+        history().add(std::move(read));
+        return history().newest();
+    }
+    // The thread that reads has done what it was asked to do; false: that was nothing.
+    bool answer() {
+        const auto question = std::exchange(asked, std::nullopt);
+        if (question == StateHistory::Question::news && !announced) {
+            ++looks;
+            history().nothing_new(now);
+        } else if (question) {
+            read();
+        }
+        return question.has_value();
+    }
+
+    // Would the state be read now, though nothing asks for it?
+    bool due() {
+        history().keep_fresh();
+        if (asked == StateHistory::Question::news && !announced) {
+            answer();
+        }
+        return asked.has_value();
     }
 
     void change(unsigned source) {
@@ -74,25 +116,40 @@ struct FakeNode {
         made.boot_ns = now++;
         return made;
     }
+
+private:
+    std::optional<StateHistory> history_;
 };
 
-// What the judge hands over at one turn.
-inline std::vector<Finding> turn(LiveJudge& judge) {
+// What the judge hands over at a few turns, until what it asks for comes no sooner than the next time.
+inline std::vector<Finding> turn(FakeNode& node, LiveJudge& judge, LiveJudge::Haste haste = LiveJudge::Haste::none) {
     std::vector<Finding> findings;
-    judge.judge([&findings](const Finding& finding) { findings.push_back(finding); });
+    const auto keep = [&findings](const Finding& finding) { findings.push_back(finding); };
+    constexpr int turns = 4;
+    for (int i = 0; i < turns; ++i) {
+        while (judge.judge(keep, haste)) {
+        }
+        if (!node.answer()) {
+            break;
+        }
+    }
+    while (judge.judge(keep, haste)) {
+    }
     return findings;
 }
 
-inline std::vector<Finding> finish(LiveJudge& judge) {
-    std::vector<Finding> findings;
-    judge.finish([&findings](const Finding& finding) { findings.push_back(finding); });
+// The same for the last time.
+inline std::vector<Finding> finish(FakeNode& node, LiveJudge& judge) {
+    auto findings = turn(node, judge, LiveJudge::Haste::soon);
+    auto rest = turn(node, judge, LiveJudge::Haste::now);
+    findings.insert(findings.end(), rest.begin(), rest.end());
     return findings;
 }
 
 // The verdict on one connection, without waiting.
-inline Finding judged(LiveJudge& judge, const Connection& connection) {
+inline Finding judged(FakeNode& node, LiveJudge& judge, const Connection& connection) {
     judge.take(connection);
-    auto findings = finish(judge);
+    auto findings = finish(node, judge);
     return findings.size() == 1 ? std::move(findings.front()) : Finding{};
 }
 

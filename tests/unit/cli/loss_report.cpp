@@ -24,12 +24,12 @@ TEST_CASE("the kernel is asked for losses when they are told, not at every turn"
     };
     const auto begun = std::chrono::steady_clock::now();
     for (int turn = 0; turn < 1000; ++turn) {
-        report.tell(ask, outputs, false);
+        report.tell(ask, 0, outputs, false);
     }
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
     CHECK(asked <= 1 + static_cast<int>(took.count()));
     // The last time nothing may be left out.
     const auto before = asked;
-    report.tell(ask, outputs, true);
+    report.tell(ask, 0, outputs, true);
     CHECK(asked == before + 1);
 }

@@ -46,13 +46,26 @@ TEST_CASE("an alarm needs both neighbours to agree") {
     }
 }
 
-TEST_CASE("one neighbour alone raises no alarm, but is believed otherwise") {
+TEST_CASE("one neighbour alone raises no alarm, and is believed otherwise if it is from after the connection") {
     const auto state = indexed(ipvs_node(Backend::iptables_nft));
     CHECK(judge_between(hijack, nullptr, &state).verdict == Verdict::unsettled);
     CHECK(judge_between(hijack, &state, nullptr).verdict == Verdict::unsettled);
     const auto plain = connection("192.168.0.2:3306", "10.224.0.222:3306");
     CHECK(judge_between(plain, nullptr, &state).verdict == Verdict::hostport);
-    CHECK(judge_between(plain, &state, nullptr).verdict == Verdict::hostport);
+    CHECK(judge_between(plain, &state, nullptr).verdict == Verdict::unsettled);
+    auto served = connection("10.96.0.10:3306", "10.224.0.224:3306");
+    served.mechanism = Mechanism::ip_vs;
+    CHECK(judge_between(served, nullptr, &state).verdict == Verdict::ok);
+    CHECK(judge_between(served, &state, nullptr).verdict == Verdict::unsettled);
+    served.existing = true;
+    CHECK(judge_between(served, &state, nullptr).verdict == Verdict::ok);
+}
+
+TEST_CASE("what only the state before could not tell stays unknown") {
+    NodeState gone;
+    gone.sources.emplace(netns_source, SourceStatus{SourceState::unreadable, "gone"});
+    gone.index();
+    CHECK(judge_between(hijack, &gone, nullptr).verdict == Verdict::unknown);
 }
 
 TEST_CASE("neighbours that differ in what does not matter agree") {

@@ -11,15 +11,19 @@
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <fstream>
 #include <functional>
+#include <iterator>
+#include <set>
 #include <sstream>
 #include <string_view>
 
 #include "base/fd.hpp"
 #include "fresh_netns.hpp"
 #include "messages.hpp"
+#include "state/conntrack_dump.hpp"
 #include "state/netns.hpp"
-#include "state/reader.hpp"
+#include "temporary_folder.hpp"
 
 using namespace hptrace;
 
@@ -32,6 +36,31 @@ Endpoint endpoint(std::string_view text) {
 const Connection* find(const std::vector<Connection>& connections, std::string_view original) {
     const auto found = std::ranges::find(connections, endpoint(original), &Connection::original);
     return found == connections.end() ? nullptr : &*found;
+}
+
+// The rewritten ones that conntrack knows in this namespace. pieces: how many there were to be had.
+Result<std::vector<Connection>> all_connections(std::size_t* pieces) {
+    auto dump = ConntrackDump::begin();
+    if (!dump) {
+        return std::unexpected(dump.error());
+    }
+    std::vector<Connection> all;
+    for (std::size_t count = 0;; ++count) {
+        auto found = dump->next();
+        if (!found) {
+            return std::unexpected(found.error());
+        }
+        if (!*found) {
+            *pieces = count;
+            return all;
+        }
+        std::ranges::move(**found, std::back_inserter(all));
+    }
+}
+
+Result<std::vector<Connection>> all_connections() {
+    std::size_t pieces = 0;
+    return all_connections(&pieces);
 }
 
 sockaddr_in socket_address(std::string_view text) {
@@ -125,7 +154,7 @@ TEST_CASE("a connection that a real DNAT rule rewrote is found", "[conntrack]") 
         const auto other_server = listen_on("127.0.0.3:80");
         const auto rewritten = connect_to("10.96.0.10:3306");
         const auto plain = connect_to("127.0.0.3:80");
-        return Seen{.connections = read_existing_connections(), .netns = current_netns_inode().value()};
+        return Seen{.connections = all_connections(), .netns = current_netns_inode().value()};
     });
     REQUIRE(seen.connections);
     REQUIRE(seen.connections->size() == 1);
@@ -159,7 +188,7 @@ TEST_CASE("every family, protocol and mechanism is told apart", "[conntrack]") {
         add("-p udp -s 10.224.0.1 -d 10.96.0.6 --sport 1006 --dport 53");
         add("-p tcp --state ESTABLISHED -w 7 -s 10.224.0.1 -d 10.96.0.8 --sport 1008 --dport 80 --dst-nat "
             "10.224.0.9:8080");
-        return read_existing_connections();
+        return all_connections();
     });
     REQUIRE(connections);
     CHECK(connections->size() == 5);
@@ -185,8 +214,35 @@ TEST_CASE("every family, protocol and mechanism is told apart", "[conntrack]") {
     CHECK(zoned->zone == 7);
 }
 
+TEST_CASE("many connections come piece by piece, each once", "[conntrack]") {
+    constexpr std::size_t many = 10'000;
+    const auto seen = in_fresh_netns([] {
+        const TemporaryFolder folder;
+        const auto path = folder.path() / "entries";
+        {
+            std::ofstream file(path);
+            for (std::size_t i = 0; i < many; ++i) {
+                file << "-A -p tcp --state ESTABLISHED --timeout 600 -s 10.224.0.1 -d 10.96.0.1 --sport " << 1024 + i
+                     << " --dport 80 --dst-nat 10.224.0.9:8080\n";
+            }
+        }
+        run(fmt::format("conntrack --load-file {} >/dev/null 2>&1", path.native()));
+        std::size_t pieces = 0;
+        auto connections = all_connections(&pieces);
+        return std::pair{std::move(connections), pieces};
+    });
+    REQUIRE(seen.first);
+    CHECK(seen.first->size() == many);
+    CHECK(seen.second > 1);
+    std::set<std::uint16_t> ports;
+    for (const auto& connection : *seen.first) {
+        ports.insert(connection.client.port);
+    }
+    CHECK(ports.size() == many);
+}
+
 TEST_CASE("no connections is no error", "[conntrack]") {
-    const auto connections = in_fresh_netns(read_existing_connections);
+    const auto connections = in_fresh_netns([] { return all_connections(); });
     REQUIRE(connections);
     CHECK(connections->empty());
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What the reader asks of which source, and when: with sources that count, and with real ones in a namespace.
 #include <catch2/catch_test_macros.hpp>
+#include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -297,22 +300,126 @@ TEST_CASE("counters that wrap around are noticed", "[node_reader]") {
     CHECK(node.asked() == silent_and({{"ip_vs", 1}}));
 }
 
-TEST_CASE("what cannot be read is asked again every time, and forgotten meanwhile", "[node_reader]") {
+TEST_CASE("what could never be read is asked again every time", "[node_reader]") {
     CountedSources node;
     node.ip_vs = {server("10.96.0.10:3306", "10.224.0.224:3306")};
-    auto reader = node.reader();
-    reader.read();
     node.error["ip_vs"] = {.what = "ip_vs: cannot receive", .code = 0, .hint = {}};
-    CHECK(reader.read().state->services.size() == 1);  // nothing asked for it
-    node.change(HPTRACE_SOURCE_IPVS);
+    auto reader = node.reader();
     const auto unread = reader.read();
     CHECK(unread.state->services.empty());
     CHECK(unread.state->sources.at("ip_vs").state == SourceState::unreadable);
     CHECK(reader.read().state == unread.state);
     node.error.clear();
+    const auto found = reader.read();
+    CHECK(found.state->services.size() == 1);
+    CHECK(found.state->sources.at("ip_vs").state == SourceState::used);
+}
+
+TEST_CASE("what cannot be read any more is kept, as what it is: from before", "[node_reader]") {
+    CountedSources node;
+    node.ip_vs = {server("10.96.0.10:3306", "10.224.0.224:3306")};
+    auto reader = node.reader();
+    const auto first = reader.read();
+    node.error["ip_vs"] = {.what = "ip_vs: changed while being read", .code = 0, .hint = {}};
+    CHECK(reader.read().state == first.state);  // nothing asked for it
+    node.change(HPTRACE_SOURCE_IPVS);
+    ++node.version["ip_vs"];
+    node.ip_vs.push_back(server("10.96.0.11:80", "10.224.0.225:80"));
+    const auto kept = reader.read();
+    CHECK(kept.state->services.size() == 1);
+    const auto& status = kept.state->sources.at("ip_vs");
+    CHECK(status.state == SourceState::used);
+    CHECK(status.why == "ip_vs: changed while being read");
+    REQUIRE(status.kept_from_ns);
+    CHECK(*status.kept_from_ns >= first.boot_ns);
+    // It began with what is kept, and so is nobody's state after that.
+    CHECK(kept.boot_ns == *status.kept_from_ns);
+    CHECK(kept.changes.end[HPTRACE_SOURCE_IPVS] == 0);
+    CHECK(kept.changes_after.end[HPTRACE_SOURCE_IPVS] == 1);
+    CHECK_FALSE(kept.consistent());
+    // Of other sources it is as current as ever.
+    node.change(HPTRACE_SOURCE_NFTABLES);
+    ++node.version["nf_tables"];
+    node.nf_tables = {nat_table(Backend::iptables_nft, Family::ipv4)};
+    const auto later = reader.read();
+    CHECK(later.state->nat_tables.size() == 1);
+    CHECK(later.changes.end[HPTRACE_SOURCE_NFTABLES] == 1);
+    CHECK(later.changes.end[HPTRACE_SOURCE_IPVS] == 0);
+    CHECK(later.boot_ns == kept.boot_ns);
+    // Its counter stands still, and it is asked all the same.
+    node.forget();
+    reader.read();
+    CHECK(node.asked().contains("ip_vs"));
+    node.error.clear();
     const auto back = reader.read();
-    CHECK(back.state->services.size() == 1);
-    CHECK(back.state->sources.at("ip_vs").state == SourceState::used);
+    CHECK(back.state->services.size() == 2);
+    CHECK_FALSE(back.state->sources.at("ip_vs").kept_from_ns);
+    CHECK(back.consistent());
+    CHECK(back.boot_ns > kept.boot_ns);
+}
+
+TEST_CASE("what is kept turns out to be as it was", "[node_reader]") {
+    CountedSources node;
+    node.routes = {{.prefix = parse_prefix("10.96.0.10/32").value(), .device = "kube-ipvs0"}};
+    auto reader = node.reader();
+    const auto first = reader.read();
+    node.routes_changed = true;
+    node.error["routes"] = {.what = "routes: netlink data lost", .code = ENOBUFS, .hint = {}};
+    const auto kept = reader.read();
+    CHECK(kept.state->find_local(parse_address("10.96.0.10").value()) != nullptr);
+    CHECK(kept.state->sources.at("routes").kept_from_ns);
+    CHECK(kept.boot_ns < first.boot_ns + first.took_ns);
+    node.error.clear();
+    const auto back = reader.read();  // though nothing is announced
+    CHECK_FALSE(back.state->sources.at("routes").kept_from_ns);
+    CHECK(back.state->sources.at("routes").why.empty());
+    CHECK(back.boot_ns > kept.boot_ns);
+}
+
+TEST_CASE("sets that cannot be read any more do not age a reading: they only tell kinds", "[node_reader]") {
+    CountedSources node;
+    node.ipset = {{.name = "KUBE-LOAD-BALANCER", .type = "hash:ip,port", .members = {}}};
+    auto reader = node.reader();
+    const auto first = reader.read();
+    node.error["ipset"] = {.what = "ipset: busy", .code = 0, .hint = {}};
+    const auto kept = reader.read();
+    CHECK(kept.state->sources.at("ipset").kept_from_ns);
+    CHECK(kept.boot_ns > first.boot_ns);
+}
+
+TEST_CASE("a long reading of nf_tables is from after what it found to be current, not from when it began",
+          "[node_reader]") {
+    CountedSources node;
+    auto reader = node.reader();
+    reader.read();
+    node.change(HPTRACE_SOURCE_NFTABLES);
+    ++node.version["nf_tables"];
+    node.nf_tables = {nat_table(Backend::iptables_nft, Family::ipv4)};
+    node.forget();
+    node.meanwhile = [&, once = true]() mutable {
+        if (std::exchange(once, false)) {  // a change that the reading includes: its generation is the last one
+            std::this_thread::sleep_for(std::chrono::milliseconds(110));
+            node.change(HPTRACE_SOURCE_NFTABLES);
+        }
+    };
+    const auto read = reader.read();
+    CHECK(read.changes.end[HPTRACE_SOURCE_NFTABLES] == 2);
+    CHECK(read.consistent());
+    CHECK(node.read() == Counts{{"nf_tables", 1}});
+    CHECK(node.asked().at("nf_tables") == 2);
+}
+
+TEST_CASE("a source whose changes are counted from now on is read once more", "[node_reader]") {
+    CountedSources node;
+    node.tracked = 0;
+    auto reader = node.reader();
+    reader.read();
+    node.tracked = 7;  // what changed in between is not in the counters
+    node.forget();
+    reader.read();
+    CHECK(node.asked().contains("ip_vs"));
+    reader.read();
+    CHECK(node.asked() == silent);
 }
 
 namespace {
