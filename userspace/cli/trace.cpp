@@ -286,9 +286,6 @@ private:
         if (!begun_) {
             incomplete_ = true;
             outputs_.tell(&Output::begin, overview(*unread_state(here_, "stopped before it was read"), filter_));
-        } else if (existing_to_come()) {
-            incomplete_ = true;
-            note("stopped before all connections that exist already were judged");
         }
         // Those that wait for a name wait no longer.
         namespaces_->each([this](TracedNetns& netns) {
@@ -304,16 +301,25 @@ private:
                 }
             }
         }
+        // Those that exist already can be very many: a stop does not wait for them.
+        const auto existing = [this] {
+            return stopped_at_ ? TracedNamespaces::Existing::later : TracedNamespaces::Existing::too;
+        };
         const auto longest = Clock::now() + std::chrono::nanoseconds(StateHistory::longest_wait_ns);
-        while (!namespaces_->idle() && Clock::now() < (stopped_at_ ? *stopped_at_ + patience_after_stop : longest)) {
+        while (!namespaces_->idle(existing()) &&
+               Clock::now() < (stopped_at_ ? *stopped_at_ + patience_after_stop : longest)) {
             namespaces_->turn();
-            const bool more = namespaces_->judge(show_, LiveJudge::Haste::soon);
-            if (!namespaces_->idle()) {
+            const bool more = namespaces_->judge(show_, LiveJudge::Haste::soon, existing());
+            if (!namespaces_->idle(existing())) {
                 wait(Clock::now() + (more ? 0ms : turn_interval));
                 handle_signals();
             }
         }
-        while (namespaces_->judge(show_, LiveJudge::Haste::now)) {
+        while (namespaces_->judge(show_, LiveJudge::Haste::now, existing())) {
+        }
+        if (begun_ && existing_to_come()) {
+            incomplete_ = true;
+            note("stopped before all connections that exist already were judged");
         }
     }
 

@@ -67,8 +67,10 @@ public:
     // come after the others. Takes some milliseconds. True: there may be more to be told at once.
     bool judge(const LiveJudge::Sink& sink, LiveJudge::Haste haste = LiveJudge::Haste::none,
                Existing existing = Existing::too);
-    // Nothing waits to be judged.
-    [[nodiscard]] bool idle() const { return waiting_ == 0 && existing_waiting_ == 0; }
+    // Nothing waits to be judged; later: nothing but what exists already.
+    [[nodiscard]] bool idle(Existing existing = Existing::too) const {
+        return waiting_ == 0 && (existing == Existing::later || existing_waiting_ == 0);
+    }
 
     // Goes through the connections that exist: asks for the next piece. `reply` is called by turn().
     void ask(const std::shared_ptr<ExistingConnections>& existing, std::function<void(ExistingPiece)> reply);
