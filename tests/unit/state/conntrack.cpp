@@ -311,7 +311,7 @@ TEST_CASE("the state of a TCP connection is known, as far as conntrack tells it"
         add(1, "ESTABLISHED");
         add(2, "TIME_WAIT");
         add(3, "CLOSE_WAIT");
-        return read_existing_connections();
+        return all_connections();
     });
     REQUIRE(connections);
     const auto state_of = [&](std::string_view original) { return find(*connections, original)->tcp_state; };
