@@ -15,17 +15,6 @@ endfunction()
 static_library(fmt ${sources}/fmt/src format.cc)
 set(HPTRACE_FMT fmt)
 
-# nf_conntrack's messages are only parsed: what would need libnfnetlink, which nobody has as a static library, is not
-# linked (--gc-sections).
-set(folder ${sources}/libnetfilter_conntrack)
-static_library(netfilter_conntrack ${folder}/src/conntrack api.c bsf.c build.c build_mnl.c compare.c copy.c filter.c
-  filter_dump.c getter.c grp.c grp_getter.c grp_setter.c labels.c objopt.c parse_mnl.c proto.c setter.c snprintf.c
-  snprintf_default.c snprintf_xml.c stack.c)
-target_compile_definitions(netfilter_conntrack PRIVATE _GNU_SOURCE)
-target_include_directories(netfilter_conntrack SYSTEM PUBLIC ${folder}/include)
-target_link_libraries(netfilter_conntrack PUBLIC PkgConfig::LIBMNL)
-add_library(PkgConfig::LIBNFCT ALIAS netfilter_conntrack)
-
 # Debian's own wants GnuTLS, of which nothing is used. What its configure script would find out is the same on every
 # machine that this is for; no TLS, no passwords, no forms, no cookies, no messages.
 set(folder ${sources}/libmicrohttpd/src)

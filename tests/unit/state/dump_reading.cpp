@@ -65,7 +65,7 @@ TEST_CASE("a file that cannot be parsed is unreadable, and says where", "[dump]"
     CHECK(why(state, "cni").find("broken: not a JSON object") != std::string::npos);
     fs::remove(copy.path() / "ipvs.save");
     fs::create_directory(copy.path() / "ipvs.save");
-    CHECK(why(read(copy.path()), "ip_vs") == "ipvs.save: not a file but a folder");
+    CHECK(why(read(copy.path()), "ip_vs") == "ipvs.save: not a file but a directory");
 
     const auto error = [&](const std::string& meta) {
         copy.write("meta.json", meta);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// A rule with an expression that libnftnl or this program does not know, as a newer nft would write it.
+// A rule with an expression that this program does not know, as a newer nft would write it.
 #include <arpa/inet.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
