@@ -148,10 +148,8 @@ void print_text(Writer& writer, const Diagnosis& diagnosis) {
 
 void print_json(Writer& writer, const Diagnosis& diagnosis) {
     using Json = nlohmann::ordered_json;
-    Json json{{"type", "doctor"},
-              {"schema", 1},
-              {"time", utc_time(real_clock_ns())},
-              {"can_trace", !diagnosis.obstacle}};
+    Json json{
+        {"type", "doctor"}, {"schema", 1}, {"time", utc_time(real_clock_ns())}, {"can_trace", !diagnosis.obstacle}};
     if (diagnosis.obstacle) {
         json["problem"] = describe(*diagnosis.obstacle);
     }

@@ -53,9 +53,11 @@ public:
     TextOutput(Writer& writer, TextOptions options) : writer_(writer), options_(std::move(options)) {}
 
     void begin(const Beginning& beginning) override {
-        auto text = fmt::format("{}{}: {}; {} and {}", beginning.node,
-                                in_netns(beginning.netns, ", network namespace "), to_string(beginning.proxy),
-                                counted(beginning.services, "Service"), counted(beginning.hostports, "HostPort"));
+        const auto node =
+            beginning.node.empty() ? "a node without a name" : beginning.node;  // a dump without meta.json
+        auto text = fmt::format("{}{}: {}; {} and {}", node, in_netns(beginning.netns, ", network namespace "),
+                                to_string(beginning.proxy), counted(beginning.services, "Service"),
+                                counted(beginning.hostports, "HostPort"));
         if (!beginning.ports.empty()) {
             const bool one = beginning.ports.size() == 1 && beginning.ports[0].first == beginning.ports[0].last;
             text += fmt::format(" on {} {}", one ? "port" : "ports", to_string(beginning.ports));

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The files of a dump, one by one: missing, broken, empty, copied through other systems.
-#include "state/dump_files.hpp"
-
 #include <catch2/catch_test_macros.hpp>
 
 #include "dump_folder.hpp"
+#include "state/dump_files.hpp"
 #include "state/json_read.hpp"
 #include "state/save_notes.hpp"
 

@@ -181,7 +181,7 @@ TEST_CASE("text that is no JSON of nft is refused, with the line", "[dump]") {
     CHECK(error_of("{\"nftables\": [\n{\"metainfo\": {}},\n{\"table\": ") == "line 3: not JSON, or cut off");
     CHECK(error_of("Operation not permitted (you must be root)\n") ==
           "not JSON but 'Operation not permitted (you must be root)'");
-    CHECK(error_of(R"({"nftables": [{"rule": {"handle": 1e999}}]})").starts_with("not understood (")); // no double
+    CHECK(error_of(R"({"nftables": [{"rule": {"handle": 1e999}}]})").starts_with("not understood ("));  // no double
     CHECK(error_of("[]") == "not what nft -j prints: no \"nftables\" in it");
     CHECK(error_of(R"({"nftables": 5})") == "not what nft -j prints: no \"nftables\" in it");
     CHECK(error_of(R"({"nftables": []})") == "understood");

@@ -82,7 +82,8 @@ TEST_CASE("what ipvsadm-save does not print is refused, with the line", "[dump]"
     CHECK(ipvs_error("-a -t 10.96.0.10:3306 -r 10.244.1.5:3306 -m\n") ==
           "line 1: a real server of another virtual server than the one before");
     CHECK(ipvs_error("-A -t 10.96.0.10:3306\n-a -t 10.96.0.10:3306\n") == "line 2: no real server in it");
-    CHECK(ipvs_error("IP Virtual Server version 1.2.1\n") == "line 1: not what ipvsadm-save prints: 'IP Virtual Server version 1.2.1'");
+    CHECK(ipvs_error("IP Virtual Server version 1.2.1\n") ==
+          "line 1: not what ipvsadm-save prints: 'IP Virtual Server version 1.2.1'");
 }
 
 TEST_CASE("sets are read from ipset save as from the kernel", "[dump]") {
