@@ -79,12 +79,18 @@ struct Seen {
 Seen read_while_moving(NftReader::Following following) {
     constexpr int chains = 400;
     constexpr int reads = 60;
+    constexpr int most_reads = 100'000;
+    constexpr std::uint64_t commits = 5;
     return in_fresh_netns([&] {
         feed("nft -f -", table_with_chains(chains));
         Seen seen;
         while_writing(mover(chains), [&] {
             NftReader reader({.following = following});
-            for (int i = 0; i < reads; ++i) {
+            // Also as many as it takes until the writer has come to it, however late it is started.
+            const auto moved = [&seen] {
+                return !seen.versions.empty() && seen.versions.back() >= seen.versions.front() + commits;
+            };
+            for (int i = 0; i < reads || (!moved() && i < most_reads); ++i) {
                 auto read = reader.read_if_new(std::nullopt);
                 if (!read || !*read) {
                     ++seen.failed;
