@@ -143,7 +143,8 @@ TEST_CASE("A file that becomes a pipe meanwhile neither waits nor has its writer
         }
     });
     int read = 0;
-    for (int i = 0; i < 5000; ++i) {
+    // Until the file has been one at least, however late the other thread is started.
+    for (int i = 0; i < 5000 || (read == 0 && i < 5'000'000); ++i) {
         const auto why = why_not(file);
         read += why == "read: text" ? 1 : 0;
         if (why != "read: text" && why != "not a file but a pipe" &&

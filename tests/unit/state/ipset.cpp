@@ -145,10 +145,10 @@ TEST_CASE("nobody's swap of sets fails because they are read", "[ipset]") {
             }
             done = true;
         });
-        while (!done) {
+        do {
             std::vector<SetQuery> served(1000, query("10.96.0.10:80"));
             reads += read_kube_sets({.served = served, .hostport_ports = {}}) ? 1 : 0;
-        }
+        } while (!done);
         swapper.join();
         return true;
     });
