@@ -130,7 +130,7 @@ enum hptrace_counter {
 #define HPTRACE_CHANGE_SLOTS (1 << HPTRACE_CHANGE_SLOT_BITS)
 static inline __u32 hptrace_change_slot(__u32 netns)
 {
-	return (__u32)(netns * 2654435769U) >> (32 - HPTRACE_CHANGE_SLOT_BITS);
+	return netns * 2654435769U >> (32 - HPTRACE_CHANGE_SLOT_BITS);
 }
 
 /* The one value of the mmap'd array map `counters`. Per-counter atomic adds; read without syscalls. */

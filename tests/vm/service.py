@@ -193,10 +193,14 @@ class ServiceTest:
             problems.append("a conflict that had ended is not alarmed of when it comes again")
         with open("/run/accepted", "w", encoding="ascii") as file:
             file.write("# known\nport=3306 pod=default/mysql-b-*  # until it moves\n")
-        tracer = hptrace.Hptrace(self.cluster.node, self.binary, "--json", "--port", "3306", "--ignore", "/run/accepted")
-        if tracer.wait_tracing():
+        # The command begins once all connections that exist already were judged, and its end is the trace's.
+        tracer = hptrace.Hptrace(self.cluster.node, self.binary, "--json", "--port", "3306", "--ignore", "/run/accepted",
+                                 "--", "sh", "-c", "touch /run/begun; until [ -e /run/enough ]; do sleep 0.1; done")
+        if tracer.wait_tracing() and hptrace.wait_until(lambda: os.path.exists("/run/begun")):
             self.connect(2)
-        status = tracer.stop()
+        with open("/run/enough", "w", encoding="ascii"):
+            pass
+        status = tracer.wait(hptrace.Hptrace.stop_limit)
         summary = (tracer.records("summary") or [{}])[-1]
         shown = tracer.records("conflict") + [one for one in tracer.records("connection") if one["verdict"] != "ok"]
         if status != 0 or summary.get("suppressed", 0) < 2 or shown:
