@@ -76,17 +76,6 @@ void Console::note(std::string_view text) {
     (notes_ ? *notes_ : *out_).line(fmt::format("hptrace: {}", text));
 }
 
-void Console::await_room(const Stopped& stopped, std::chrono::milliseconds longest) {
-    if (out_->wait_for_room(0ms)) {
-        reads_ = true;
-        return;
-    }
-    Progress progress(*out_);
-    while (reads_ && !stopped() && !out_->wait_for_room(look_interval)) {
-        reads_ = progress.none_for() < longest;
-    }
-}
-
 void Console::settle(const Stopped& stopped) {
     const Progress out(*out_);
     const auto notes =

@@ -21,8 +21,7 @@ public:
     // Looks at the signals: has a stop come?
     using Stopped = std::function<bool()>;
 
-    static constexpr std::chrono::milliseconds for_ever = std::chrono::hours(24 * 365);
-    static constexpr std::chrono::milliseconds patience{150};         // of a stop, with a reader that does not read
+    static constexpr std::chrono::milliseconds patience{100};         // of a stop, with a reader that does not read
     static constexpr std::chrono::milliseconds longest_settle{5000};  // of a stop, with one that reads slowly
 
     static Result<Console> start(int out = STDOUT_FILENO, int notes = STDERR_FILENO,
@@ -35,11 +34,6 @@ public:
     // "hptrace: text" on stderr. Where that is the same file as stdout, the order of lines is that of the calls.
     void note(std::string_view text);
 
-    // For many lines at once, before each: waits until there is room for them, so that a reader which is slower than
-    // they are made loses none. One that takes nothing for `longest` is waited for no more, until it has made room
-    // again.
-    void await_room(const Stopped& stopped, std::chrono::milliseconds longest);
-
     // Waits until all is written, however long its readers take, or can never be. A stop ends that: who takes nothing
     // is given up within `patience`, and lines for it are lost.
     void settle(const Stopped& stopped);
@@ -50,7 +44,6 @@ private:
 
     std::unique_ptr<QueuedWriter> out_;
     std::unique_ptr<QueuedWriter> notes_;  // null: out_ is where they go
-    bool reads_ = true;                    // await_room() has not given up
 };
 
 }  // namespace hptrace
