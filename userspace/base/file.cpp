@@ -61,17 +61,32 @@ std::unexpected<Error> cannot_be_read(int code = errno) {
 
 enum class Longer : std::uint8_t { is_refused, is_cut_off };
 
-// What is open as O_PATH, for reading.
-Result<Fd> reopen(const Fd& place) {
-    // The permission to read is asked for here. O_NONBLOCK: nor is the holder of a lease waited for (fcntl(2)).
-    Fd file(::open(fmt::format("/proc/self/fd/{}", place.get()).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+// The permission to read is asked for with this. O_NONBLOCK: nor is the holder of a lease waited for (fcntl(2)).
+constexpr int for_reading = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+
+// Without /proc, in an empty root, there is no way but the name: what has it must still be what was looked at.
+Result<Fd> reopen_by_name(const struct stat& info, const std::filesystem::path* path) {
+    if (path == nullptr) {  // the file is there, so it must not count as absent
+        return failure("cannot be read", "/proc is not mounted");
+    }
+    Fd file(::open(path->c_str(), for_reading));
+    struct stat now{};
+    if (!file || ::fstat(file.get(), &now) != 0) {
+        return cannot_be_read();
+    }
+    if (now.st_dev != info.st_dev || now.st_ino != info.st_ino || !S_ISREG(now.st_mode)) {
+        return failure("another file by the time it was opened");
+    }
+    return file;
+}
+
+// What is open as O_PATH, for reading. path: its name, if the user gave it; else null.
+Result<Fd> reopen(const Fd& place, const struct stat& info, const std::filesystem::path* path) {
+    Fd file(::open(fmt::format("/proc/self/fd/{}", place.get()).c_str(), for_reading));
     if (file) {
         return file;
     }
-    if (errno == ENOENT || errno == ENOTDIR) {  // the file is there, so it must not count as absent
-        return failure("cannot be read", "/proc is not mounted");
-    }
-    return cannot_be_read();
+    return errno == ENOENT || errno == ENOTDIR ? reopen_by_name(info, path) : cannot_be_read();
 }
 
 // /dev/null stands for an empty file on command lines, and need not be opened for that.
@@ -100,7 +115,7 @@ Result<struct stat> check_kind(const Fd& place) {
     return info;
 }
 
-Result<FileContent> read(const Fd& place, std::size_t limit, Longer longer) {
+Result<FileContent> read(const Fd& place, std::size_t limit, Longer longer, const std::filesystem::path* path) {
     if (is_null_device(place)) {
         return FileContent();
     }
@@ -120,7 +135,7 @@ Result<FileContent> read(const Fd& place, std::size_t limit, Longer longer) {
     if (info->st_size == 0) {
         return content;
     }
-    const auto file = reopen(place);
+    const auto file = reopen(place, *info, path);
     if (!file) {
         return std::unexpected(file.error());
     }
@@ -151,7 +166,7 @@ Result<FileContent> read(const std::filesystem::path& path, std::size_t limit, L
         return cannot_be_read(ENOENT);
     }
     const Fd place(::open(path.c_str(), O_PATH | O_CLOEXEC));
-    return place ? read(place, limit, longer) : cannot_be_read();
+    return place ? read(place, limit, longer, &path) : cannot_be_read();
 }
 
 }  // namespace
@@ -166,7 +181,7 @@ Result<FileContent> read_file_begin(const std::filesystem::path& path, std::size
 }
 
 Result<FileContent> read_file_begin(const Fd& place, std::size_t limit) {
-    return read(place, limit, Longer::is_cut_off);
+    return read(place, limit, Longer::is_cut_off, nullptr);
 }
 
 bool is_absent(const Error& error) {

@@ -2,6 +2,8 @@
 #include "base/file.hpp"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -156,4 +158,22 @@ TEST_CASE("A file that becomes a pipe meanwhile neither waits nor has its writer
     changes.join();
     CHECK(read > 0);
     CHECK_FALSE(opened);
+}
+
+TEST_CASE("Where there is no /proc a file is read all the same") {
+    const TemporaryFolder folder;
+    folder.write("stored", "text");
+    REQUIRE(::mkfifo((folder.path() / "pipe").c_str(), 0600) == 0);
+    std::string stored;
+    std::string pipe;
+    std::thread([&] {  // mounts of its own, as a program in an empty root has none
+        if (::unshare(CLONE_NEWNS) == 0 && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+            ::umount2("/proc", MNT_DETACH) == 0) {
+            stored = why_not(folder.path() / "stored");
+            pipe = why_not(folder.path() / "pipe");
+        }
+    })
+        .join();
+    CHECK(stored == "read: text");
+    CHECK(pipe == "not a file but a pipe");
 }
