@@ -104,8 +104,12 @@ class RowTest:
             attempts += [self.attempt("pod", family, "tcp", NO_ENDPOINTS) for family in (4, 6)]
         if self.row.delete:
             self.incident.delete_pods()
+            self.wait_for_the_end()
             attempts += [self.attempt("pod", family, protocol, destination, portmap_gone=True)
                          for destination in (CLUSTER_IP, NODE_PORT) for family in (4, 6) for protocol in ("tcp", "udp")]
+        # A stop does not wait for connections that exist already.
+        for tracer in self.tracers.values():
+            hptrace.wait_until(lambda: tracer.connections().keys() >= {attempt.key() for attempt in attempts})
         failures = self.report.failures
         statuses = {probe: tracer.stop() for probe, tracer in self.tracers.items()}
         self.compare(attempts)
@@ -135,6 +139,15 @@ class RowTest:
             for tracer in self.tracers.values():
                 tracer.stop()
         return started
+
+    def wait_for_the_end(self):
+        """Of all conflicts. A slow machine may take longer to read the rules than a connection waits for its verdict."""
+        for probe, tracer in self.tracers.items():
+            taken = {record["conflict_id"] for record in tracer.records("conflict") if record["winner"] == "hostport"}
+            ended = hptrace.wait_until(
+                lambda: {record["conflict_id"] for record in tracer.records("conflict_ended")} >= taken)
+            self.report.check([self.row.name, "conflicts end", "", "", probe],
+                              [] if ended else [f"{sorted(taken)}: not all of them did"])
 
     def compare(self, attempts):
         """Every connection has one record of each hptrace, and they agree with who answered."""

@@ -52,7 +52,7 @@ void StateHistory::put(Question question) {
 }
 
 void StateHistory::ask(Question question, Pause pause) {
-    const bool may_read = pause == Pause::no || empty() || now() - ended_ns_ >= shortest_pause();
+    const bool may_read = pause == Pause::no || reads_.size() < 2 || now() - ended_ns_ >= shortest_pause();
     if (!asked_ && (question == Question::news || may_read)) {
         put(question);
     }
@@ -85,9 +85,10 @@ std::uint64_t StateHistory::confirmed_ns() const {
     return std::max(confirmed_ns_, newest().boot_ns);
 }
 
-// What came just after a read had begun waits for all of it, the pause and the next one.
+// What came just after a read had begun waits for all of it, the pause and the next one, which may well
+// cost more than the last: the dearest of those that are kept counts.
 std::uint64_t StateHistory::shortest_pause() const {
-    const auto cost = newest().took_ns;
+    const auto cost = std::ranges::max(reads_, {}, &StateRead::took_ns).took_ns;
     const auto reads = 2 * cost + shortest_pause_ns;
     const auto left = longest_wait_ns > reads ? longest_wait_ns - reads : 0;
     return std::max(shortest_pause_ns, std::min({cost * reads_share, longest_pause_ns, left}));

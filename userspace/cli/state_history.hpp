@@ -16,9 +16,10 @@ namespace hptrace {
 // The last few reads of the node state, found by the change counters they were read under; and when to read again.
 // Another thread reads: what is asked for comes back through add() or nothing_new(), one answer for each question.
 //
-// Reading costs what the node's rules are large. So reads take a tenth of the time at most, with two exceptions: what
-// is to be judged waits two seconds at most, and so reads follow each other as closely as that takes; and no less than
-// a tenth of a second lies between two.
+// Reading costs what the node's rules are large. So reads take a tenth of the time at most, with three exceptions: what
+// is to be judged waits two seconds at most, and so reads follow each other as closely as that takes; the second one
+// follows the first at once, as the connections that exist already wait for it; and no less than a tenth of a second
+// lies between any others.
 class StateHistory {
 public:
     enum class Question : std::uint8_t {
@@ -100,7 +101,7 @@ private:
     static constexpr std::size_t most_kept = 32;
     static constexpr std::uint64_t kept_for_ns = 3'000'000'000;  // more than a decision waits for its commit
     static constexpr std::uint64_t shortest_pause_ns = 100'000'000;
-    static constexpr std::uint64_t longest_pause_ns = 1'000'000'000;
+    static constexpr std::uint64_t longest_pause_ns = 500'000'000;
     static constexpr std::uint64_t reads_share = 10;  // of the time, one part
 
     // From `over_ns` on nothing is met that was replaced before these counters.
