@@ -21,6 +21,7 @@ here = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [here, os.path.join(here, "..", "kube")]
 
 from lib import hptrace  # noqa: E402
+from lib.background import Repeated  # noqa: E402
 from lib.netns import private_mounts  # noqa: E402
 from lib.report import Report  # noqa: E402
 from tier import services, traffic  # noqa: E402
@@ -95,32 +96,6 @@ class Endpoints:
         return "\n".join([*add, "COMMIT\n"]), "\n".join([*remove, "COMMIT\n"])
 
 
-class HostPorts:
-    """The pod with the hostPorts comes and goes."""
-
-    def __init__(self, producer):
-        self.changes, self.problem = 0, ""
-        self._producer = producer
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def close(self):
-        self._stop.set()
-        self._thread.join()
-        if self.problem:
-            raise RuntimeError(self.problem)
-
-    def _run(self):
-        try:
-            while not self._stop.is_set():
-                self._producer.start()
-                self._producer.stop()
-                self.changes += 2
-        except Exception as error:  # whatever it is belongs into the report
-            self.problem = str(error)
-
-
 def attempts(count):
     kinds = [(service, family, client) for service in asked() for family in services.FAMILIES
              for client in traffic.CLIENTS]
@@ -190,14 +165,14 @@ def main():
         report.check(["hptrace traces"], ["it does not"])
         return report.finish()
     found = []
-    endpoints, hostports = Endpoints(cluster.node), HostPorts(producer)
+    endpoints, hostports = Endpoints(cluster.node), Repeated(lambda: (producer.start(), producer.stop()))
     wanted = list(attempts(options.connections))
     for first in range(0, len(wanted), AT_ONCE):
         found += traffic.ask_all(cluster, wanted[first:first + AT_ONCE], silence=5)
     hostports.close()
     endpoints.close()
     status = tracer.stop()
-    report.note(f"{len(found)} connections, {endpoints.changes} changes of endpoints, {hostports.changes} of hostPorts")
+    report.note(f"{len(found)} connections, {endpoints.changes} changes of endpoints, {2 * len(hostports.times)} of hostPorts")
     compare(report, found, tracer, status)
     cluster.close()
     return report.finish()

@@ -8,9 +8,9 @@ unknown, each hijack must be told, and at most one of a hundred may be unsettled
 
 import argparse
 import collections
+import itertools
 import os
 import sys
-import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -18,6 +18,7 @@ here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, here)
 
 from lib import hptrace, servers  # noqa: E402
+from lib.background import Repeated  # noqa: E402
 from lib.cluster import Cluster, MYSQL_A, MYSQL_B, NODE, REDIS  # noqa: E402
 from lib.many_services import Service, Sync, many, whole  # noqa: E402
 from lib.netns import private_mounts  # noqa: E402
@@ -28,31 +29,6 @@ ENDPOINTS = 5
 TAKEN = Service("default/mysql-a:sql", "10.96.255.10", 3306, [f"{MYSQL_A[4]}:3306"], node_port=30306)
 FINE = Service("default/redis:redis", "10.96.255.20", 6379, [f"{REDIS[4]}:6379"])
 ASKED = {"mysql-b": (NODE[4], 30306, "hijacked"), "redis": ("10.96.255.20", 6379, "ok")}
-
-
-class Syncs:
-    """kube-proxy's, one a second as far as iptables is fast enough."""
-
-    def __init__(self, node, services):
-        self.times, self.problem = [], ""
-        self._node, self._sync = node, Sync(services, FINE)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def close(self):
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self):
-        try:
-            while not self._stop.is_set():
-                began = time.monotonic()
-                self._node.run("iptables-nft-restore", "-w", "--noflush", stdin=self._sync.text(len(self.times)))
-                self.times.append(time.monotonic() - began)
-                self._stop.wait(max(0.0, 1 - self.times[-1]))
-        except Exception as error:  # whatever it is belongs into the report
-            self.problem = str(error)
 
 
 def percentile(numbers, part):
@@ -135,7 +111,9 @@ def main():
         report.check(["hptrace traces"], ["it does not"])
         return report.finish()
     report.note(f"tracing; {memory(tracer.pid)}")
-    syncs = Syncs(cluster.node, services)
+    sync, numbers = Sync(services, FINE), itertools.count()
+    syncs = Repeated(lambda: cluster.node.run("iptables-nft-restore", "-w", "--noflush", stdin=sync.text(next(numbers))),
+                     interval=1)
     before, began = cpu_seconds(tracer.pid), time.monotonic()
     made = connect(cluster, options.seconds)
     lasted, used = time.monotonic() - began, cpu_seconds(tracer.pid) - before
@@ -146,7 +124,6 @@ def main():
     report.note(f"{len(syncs.times)} syncs in {lasted:.0f} s, one asked for each second; each took "
                 f"{percentile(syncs.times, 0.5):.2f} s (median)")
     report.note(f"hptrace took {used:.1f} s of processor time, {used / max(1, len(syncs.times)):.2f} s for each sync; {after}")
-    report.check(["kube-proxy synced"], [syncs.problem] if syncs.problem else [])
     report.check(["at least every two seconds"], [] if rate >= 0.5 else [f"{rate:.2f} a second"])
     compare(report, made, tracer, status)
     if report.failures:

@@ -5,7 +5,6 @@ import ctypes
 import os
 import socket
 import struct
-import threading
 
 # Each is undone by the one after it, or by itself.
 _COMMANDS = (("nft", "add table ip churn; delete table ip churn"),
@@ -20,30 +19,10 @@ _IPT_SO_GET_ENTRIES = 65
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Churn:
-    """Something of a namespace changes all the time, in a thread, until close()."""
-
-    def __init__(self, namespace):
-        self.changes, self._problem = 0, None
-        self._namespace = namespace
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def close(self):
-        self._stop.set()
-        self._thread.join()
-        if self._problem:
-            raise self._problem
-
-    def _run(self):
-        try:
-            while not self._stop.is_set():
-                for command in _COMMANDS:
-                    self._namespace.run(*command)
-                    self.changes += 1
-        except Exception as error:  # it is the test's
-            self._problem = error
+def change_all(namespace):
+    """Changes something of each kind in the namespace, and changes it back."""
+    for command in _COMMANDS:
+        namespace.run(*command)
 
 
 def rewrite_table(namespace, table):
