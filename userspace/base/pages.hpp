@@ -12,8 +12,8 @@
 
 namespace hptrace {
 
-// Memory of the kernel's own, for something large that is needed once: it is zero without being written to, and what is
-// done with goes back before the rest does.
+// Memory of the kernel's own, for something large that is needed once: it is zero without being written to, and goes
+// back at once.
 class Pages {
 public:
     Pages() = default;
@@ -28,13 +28,10 @@ public:
     }
 
     Pages(Pages&& other) noexcept
-        : begin_(std::exchange(other.begin_, nullptr)),
-          size_(std::exchange(other.size_, 0)),
-          given_back_(std::exchange(other.given_back_, 0)) {}
+        : begin_(std::exchange(other.begin_, nullptr)), size_(std::exchange(other.size_, 0)) {}
     Pages& operator=(Pages&& other) noexcept {
         std::swap(begin_, other.begin_);
         std::swap(size_, other.size_);
-        std::swap(given_back_, other.given_back_);
         return *this;
     }
     Pages(const Pages&) = delete;
@@ -47,23 +44,11 @@ public:
 
     [[nodiscard]] std::span<std::byte> bytes() const { return {begin_, size_}; }
 
-    // The first `size` bytes are not needed any more: they read as zero from now on. Cheap: a piece at a time is given
-    // back, so it can be called for every few bytes.
-    void give_back(std::size_t size) {
-        constexpr std::size_t piece = std::size_t{1} << 20U;  // a multiple of every page size
-        const auto whole = std::min(size, size_) / piece * piece;
-        if (whole > given_back_) {
-            ::madvise(begin_ + given_back_, whole - given_back_, MADV_DONTNEED);
-            given_back_ = whole;
-        }
-    }
-
 private:
     Pages(std::byte* begin, std::size_t size) : begin_(begin), size_(size) {}
 
     std::byte* begin_ = nullptr;
     std::size_t size_ = 0;
-    std::size_t given_back_ = 0;
 };
 
 }  // namespace hptrace

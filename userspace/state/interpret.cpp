@@ -18,33 +18,38 @@ namespace {
 
 // Position of the first rule that jumps to a chain `wanted` accepts; -1: none.
 template <class Wanted>
-int position(const Chain& chain, Wanted wanted) {
-    const auto found = std::ranges::find_if(chain.rules, [&](const Rule& rule) {
-        return (rule.target.kind == TargetKind::jump || rule.target.kind == TargetKind::go_to) &&
-               wanted(rule.target.name);
-    });
-    return found == chain.rules.end() ? -1 : static_cast<int>(found - chain.rules.begin());
+int position(const TableView& view, const Chain& chain, Wanted wanted) {
+    int position = 0;
+    for (const Rule& rule : view.rules(chain)) {
+        if ((rule.target.kind == TargetKind::jump || rule.target.kind == TargetKind::go_to) &&
+            wanted(rule.target.name)) {
+            return position;
+        }
+        ++position;
+    }
+    return -1;
 }
 
-JumpOrder jump_order(const Chain* chain) {
+JumpOrder jump_order(const TableView& view, const Chain* chain) {
     if (chain == nullptr) {
         return {};
     }
-    JumpOrder order{position(*chain, [](std::string_view name) { return name == "KUBE-SERVICES"; }),
-                    position(*chain, [](std::string_view name) { return name == "CNI-HOSTPORT-DNAT"; })};
+    JumpOrder order{position(view, *chain, [](std::string_view name) { return name == "KUBE-SERVICES"; }),
+                    position(view, *chain, [](std::string_view name) { return name == "CNI-HOSTPORT-DNAT"; })};
     if (order.hostport == -1) {  // of several producers portmap is the one Kubernetes uses
         order.hostport =
-            position(*chain, [](std::string_view name) { return producer_of_entry_chain(name).has_value(); });
+            position(view, *chain, [](std::string_view name) { return producer_of_entry_chain(name).has_value(); });
     }
     return order;
 }
 
 // acceptIPVSTraffic() of kube-proxy's ipvs proxier: -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT.
-bool accepts_cluster_ips(const Chain* kube_services) {
+bool accepts_cluster_ips(const TableView& view) {
+    const Chain* kube_services = view.find("KUBE-SERVICES");
     if (kube_services == nullptr) {
         return false;
     }
-    return std::ranges::any_of(kube_services->rules, [](const Rule& rule) {
+    return std::ranges::any_of(view.rules(*kube_services), [](const Rule& rule) {
         if (rule.target.kind != TargetKind::accept || rule.sets.size() != 1 || !rule.unread.empty()) {
             return false;
         }
@@ -69,9 +74,9 @@ std::vector<PortRange> ports_of(const Rule& rule) {
 NatTable nat_table(const TableView& view) {
     return {.backend = view.table().backend,
             .family = view.table().families.front(),
-            .prerouting = jump_order(view.base("PREROUTING")),
-            .output = jump_order(view.base("OUTPUT")),
-            .ipvs_accept = accepts_cluster_ips(view.find("KUBE-SERVICES"))};
+            .prerouting = jump_order(view, view.base("PREROUTING")),
+            .output = jump_order(view, view.base("OUTPUT")),
+            .ipvs_accept = accepts_cluster_ips(view)};
 }
 
 }  // namespace
@@ -91,9 +96,29 @@ const Chain* TableView::find(std::string_view chain) const {
     return found == chains_.end() ? nullptr : found->second;
 }
 
+std::size_t TableView::rule_count() const {
+    if (table_->legacy != nullptr) {
+        return table_->legacy->size();
+    }
+    std::size_t count = 0;
+    for (const Chain& chain : table_->chains) {
+        count += chain.rules.size();
+    }
+    return count;
+}
+
+const void* TableView::identity(const Rule& rule) const {
+    return table_->legacy != nullptr ? table_->legacy->address_of(*rule.offset) : &rule;
+}
+
 const Chain* TableView::jump_of(const Rule& rule) const {
-    return rule.target.kind == TargetKind::jump || rule.target.kind == TargetKind::go_to ? find(rule.target.name)
-                                                                                         : nullptr;
+    if (rule.target.kind != TargetKind::jump && rule.target.kind != TargetKind::go_to) {
+        return nullptr;
+    }
+    if (table_->legacy != nullptr) {
+        return &table_->chains[*table_->legacy->jump_of(*rule.offset)];
+    }
+    return find(rule.target.name);
 }
 
 const NftSet* TableView::find_set(std::string_view set) const {
@@ -111,9 +136,7 @@ const Chain* TableView::base(std::string_view hook) const {
 Work::Work(const std::vector<TableView>& tables) : left_(std::size_t{4} << 20U) {
     constexpr std::size_t per_rule = 256;
     for (const TableView& view : tables) {
-        for (const Chain& chain : view.table().chains) {
-            left_ += per_rule * chain.rules.size();
-        }
+        left_ += per_rule * view.rule_count();
         for (const NftSet& set : view.table().sets) {
             left_ += per_rule * set.elements.size();
         }
@@ -136,7 +159,7 @@ std::string UnreadRules::text_of(const TableView& table, const Chain& chain, con
 }
 
 void UnreadRules::add(const TableView& table, const Chain& chain, const Rule& rule) {
-    if (seen_.insert(&rule).second) {
+    if (seen_.insert(table.identity(rule)).second) {
         rules_.push_back({.backend = table.table().backend,
                           .family = rule.family.value_or(table.table().families.front()),
                           .chain = chain.name,

@@ -2,6 +2,7 @@
 // Inside interpret_rules(): what HostPort producers' rules and kube-proxy's rules mean.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "state/node_state.hpp"
+#include "state/rule_range.hpp"
 #include "state/ruleset.hpp"
 
 namespace hptrace {
@@ -21,10 +23,23 @@ public:
     explicit TableView(const RuleTable& table);
 
     [[nodiscard]] const RuleTable& table() const { return *table_; }
+    // Those of one of its chains: the only way to them.
+    [[nodiscard]] RuleRange rules(const Chain& chain) const { return {*table_, chain}; }
+    // How many there are in all chains.
+    [[nodiscard]] std::size_t rule_count() const;
+    // The same for a rule whenever it is looked at, and for no other.
+    [[nodiscard]] const void* identity(const Rule& rule) const;
+    // Where a chain stands among the table's.
+    [[nodiscard]] std::size_t place_of(const Chain& chain) const {
+        return static_cast<std::size_t>(&chain - table_->chains.data());
+    }
     // Null: no such chain.
     [[nodiscard]] const Chain* find(std::string_view chain) const;
     // The chain a jump or goto leads to; null: the rule is none, or leads nowhere.
     [[nodiscard]] const Chain* jump_of(const Rule& rule) const;
+    // Does a jump or goto of `chain` lead to one that is `wanted`?
+    template <class Wanted>
+    [[nodiscard]] bool any_jump(const Chain& chain, Wanted wanted) const;
     // Null: no such set, or none that is evaluated.
     [[nodiscard]] const NftSet* find_set(std::string_view set) const;
     // The base chain of this hook that can hold nat rules; null: none.
@@ -36,6 +51,18 @@ private:
     std::unordered_map<std::string_view, const Chain*> chains_;
     std::unordered_map<std::string_view, const NftSet*> sets_;
 };
+
+template <class Wanted>
+bool TableView::any_jump(const Chain& chain, Wanted wanted) const {
+    if (table_->legacy != nullptr) {
+        return std::ranges::any_of(table_->legacy->jumps_of(chain.legacy),
+                                   [&](std::uint32_t place) { return wanted(table_->chains[place]); });
+    }
+    return std::ranges::any_of(chain.rules, [&](const Rule& rule) {
+        const Chain* to = jump_of(rule);
+        return to != nullptr && wanted(*to);
+    });
+}
 
 // How much may be done to interpret some tables. Chains that fork make more ways through them than there are rules, and
 // more than anyone can go: anybody with a user namespace can write such. It grows with the tables, so that real ones,

@@ -105,7 +105,8 @@ struct Path {
     bool conditional = false;
     std::optional<Producer> producer;
     const Chain* entry_chain = nullptr;
-    const Rule* entry_rule = nullptr;  // the rule of the entry chain that leads on: holds portmap's comment
+    // The rule of the entry chain that leads on: holds portmap's comment. It is there as long as the walk is behind it.
+    const Rule* entry_rule = nullptr;
 
     // Adds what `rule` demands; destinations it demands not to be go to `excluded`. False: nothing a hostPort could be
     // for meets it all.
@@ -262,7 +263,12 @@ Owner parse_comment(std::string_view comment) {
 
 class Walker {
 public:
-    Walker(const TableView& view, UnreadRules& unread, Work& work) : view_(view), unread_(unread), work_(work) {}
+    Walker(const TableView& view, UnreadRules& unread, Work& work)
+        : view_(view),
+          unread_(unread),
+          work_(work),
+          leads_to_entry_(view.table().chains.size()),
+          leads_to_dnat_(view.table().chains.size()) {}
 
     std::vector<HostPortRule> walk() {
         for (const bool output : {false, true}) {
@@ -285,32 +291,35 @@ public:
 
 private:
     struct Leaf {
-        const Rule* dnat;
-        const Rule* entry;
+        const void* dnat;  // TableView::identity()
+        const void* entry;
         HostPortRule rule;
     };
 
     // Can a packet in `chain` meet a HostPort producer's chain (or, in it, a DNAT)?
     enum class Goal : std::uint8_t { entry, dnat };
     bool leads_to(Goal goal, const Chain& chain, int depth = 0) {
-        auto& memo = goal == Goal::entry ? leads_to_entry_ : leads_to_dnat_;
-        // Deeper than is followed it may lead anywhere: whoever follows it says that it was too deep.
-        const auto [known, is_new] = memo.try_emplace(&chain, depth > max_depth);
-        if (!is_new || depth > max_depth) {
-            return known->second;
-        }
-        const bool leads = std::ranges::any_of(chain.rules, [&](const Rule& rule) {
-            if (goal == Goal::dnat &&
-                (rule.target.kind == TargetKind::dnat || rule.target.kind == TargetKind::redirect ||
-                 rule.target.kind == TargetKind::verdict_map ||
-                 (rule.target.kind == TargetKind::none && !rule.unread.empty()))) {
-                return true;
+        auto& known = (goal == Goal::entry ? leads_to_entry_ : leads_to_dnat_)[view_.place_of(chain)];
+        if (!known) {
+            // Deeper than is followed it may lead anywhere: whoever follows it says that it was too deep.
+            known = depth > max_depth;
+            if (depth <= max_depth) {
+                known = (goal == Goal::dnat && has_dnat(chain)) || view_.any_jump(chain, [&](const Chain& next) {
+                    return (goal == Goal::entry && producer_of_entry_chain(next.name)) ||
+                           leads_to(goal, next, depth + 1);
+                });
             }
-            const Chain* next = view_.jump_of(rule);
-            return next != nullptr &&
-                   ((goal == Goal::entry && producer_of_entry_chain(next->name)) || leads_to(goal, *next, depth + 1));
+        }
+        return *known;
+    }
+
+    // Or a rule that may be one.
+    [[nodiscard]] bool has_dnat(const Chain& chain) const {
+        return std::ranges::any_of(view_.rules(chain), [](const Rule& rule) {
+            return rule.target.kind == TargetKind::dnat || rule.target.kind == TargetKind::redirect ||
+                   rule.target.kind == TargetKind::verdict_map ||
+                   (rule.target.kind == TargetKind::none && !rule.unread.empty());
         });
-        return memo[&chain] = leads;
     }
 
     bool concerns(const Rule& rule, const Path& path) {
@@ -327,12 +336,13 @@ private:
 
     void follow(const Chain& chain, Path path, int depth) {
         const std::size_t at_entry = excluded_.size();
-        for (const Rule& rule : chain.rules) {
+        RuleRange rules = view_.rules(chain);
+        for (const Rule& rule : rules) {
             if (depth > max_depth) {
                 unread_.add_rest(view_, chain, rule, "more chains one behind the other than are followed");
                 break;
             }
-            if (!work_.spend(1)) {
+            if (!work_.spend(rules.effort())) {
                 unread_.add_rest(view_, chain, rule, too_many_ways);
                 break;
             }
@@ -470,7 +480,9 @@ private:
         hostport.container_id = std::move(owner.container_id);
         for (const PortRange& range : *path.ports) {
             hostport.port = range;
-            if (!merge({&rule, path.entry_rule, hostport})) {
+            if (!merge({.dnat = view_.identity(rule),
+                        .entry = path.entry_rule == nullptr ? nullptr : view_.identity(*path.entry_rule),
+                        .rule = hostport})) {
                 unread_.add_rest(view_, chain, rule, too_many_ways);
                 return true;
             }
@@ -549,12 +561,12 @@ private:
     UnreadRules& unread_;
     Work& work_;
     bool output_ = false;
-    std::vector<Prefix> excluded_;  // destinations of which no packet gets to where the walk is
-    std::unordered_map<const Chain*, bool> leads_to_entry_;
-    std::unordered_map<const Chain*, bool> leads_to_dnat_;
+    std::vector<Prefix> excluded_;                     // destinations of which no packet gets to where the walk is
+    std::vector<std::optional<bool>> leads_to_entry_;  // by the chain's place
+    std::vector<std::optional<bool>> leads_to_dnat_;
     std::vector<Leaf> leaves_;
     std::unordered_multimap<std::uint64_t, std::size_t> leaf_at_;  // by fingerprint
-    std::map<std::tuple<const Rule*, PortRange, Protocol, std::optional<Prefix>>, std::uint32_t> ways_;
+    std::map<std::tuple<const void*, PortRange, Protocol, std::optional<Prefix>>, std::uint32_t> ways_;
 };
 
 }  // namespace

@@ -16,8 +16,8 @@
 namespace hptrace {
 namespace {
 
-bool jumps_to(const Chain* chain, std::string_view target) {
-    return chain != nullptr && std::ranges::any_of(chain->rules, [target](const Rule& rule) {
+bool jumps_to(const TableView& view, const Chain* chain, std::string_view target) {
+    return chain != nullptr && std::ranges::any_of(view.rules(*chain), [target](const Rule& rule) {
                return rule.target.kind == TargetKind::jump && rule.target.name == target;
            });
 }
@@ -94,11 +94,11 @@ public:
 
     bool interpret() {
         const Chain* services = view_.find("services");
-        if (services == nullptr ||
-            !(jumps_to(view_.base("PREROUTING"), "services") || jumps_to(view_.base("OUTPUT"), "services"))) {
+        if (services == nullptr || !(jumps_to(view_, view_.base("PREROUTING"), "services") ||
+                                     jumps_to(view_, view_.base("OUTPUT"), "services"))) {
             return false;
         }
-        for (const Rule& rule : services->rules) {
+        for (const Rule& rule : view_.rules(*services)) {
             if (!add_services(rule)) {
                 unread_.add(view_, *services, rule);
             }
@@ -291,7 +291,7 @@ private:
         for (const std::string_view asking :
              {"endpoints-check", "service-endpoints-check", "nodeport-endpoints-check"}) {
             if (const Chain* chain = view_.find(asking)) {
-                for (const Rule& rule : chain->rules) {
+                for (const Rule& rule : view_.rules(*chain)) {
                     if (!rule.unread.empty()) {
                         unread_.add(view_, *chain, rule);
                     }
@@ -308,7 +308,7 @@ private:
         if (!is_new || depth > max_depth) {
             return summary;
         }
-        for (const Rule& rule : chain.rules) {
+        for (const Rule& rule : view_.rules(chain)) {
             if (!rule.unread.empty() || is_other_nat(rule)) {
                 unread_.add(view_, chain, rule);
             }

@@ -85,7 +85,7 @@ public:
         const Chain* services = view_.find("KUBE-SERVICES");
         const Chain* node_ports = view_.find("KUBE-NODEPORTS");
         bool found = false;
-        for (const Rule& rule : services->rules) {
+        for (const Rule& rule : view_.rules(*services)) {
             const Chain* to = view_.jump_of(rule);
             if (to != nullptr && to == node_ports) {
                 add_scope(*services, rule);
@@ -96,7 +96,7 @@ public:
             }
         }
         if (found && node_ports != nullptr) {
-            for (const Rule& rule : node_ports->rules) {
+            for (const Rule& rule : view_.rules(*node_ports)) {
                 add_node_ports(*node_ports, rule);
             }
         }
@@ -198,7 +198,7 @@ private:
         }
         summary.external_local = chain.name.starts_with("KUBE-XLB-");
         bool drops = false;
-        for (const Rule& rule : chain.rules) {
+        for (const Rule& rule : view_.rules(chain)) {
             if (!rule.unread.empty()) {
                 unread_.add(view_, chain, rule);
             }
@@ -245,7 +245,7 @@ private:
     // Whom a KUBE-FW chain lets in, if it leaves all others to the next nat rule; else nobody.
     [[nodiscard]] std::vector<Prefix> allowed_sources(const Chain& chain) const {
         std::vector<Prefix> allowed;
-        for (const Rule& rule : chain.rules) {
+        for (const Rule& rule : view_.rules(chain)) {
             const Chain* to = view_.jump_of(rule);
             if (marks_to_drop(to)) {
                 return {};
@@ -305,7 +305,7 @@ void interpret_filter(const TableView& view, const std::vector<NodePortScope>& s
             continue;
         }
         const ServiceKind kind = name == "KUBE-SERVICES" ? ServiceKind::cluster_ip : ServiceKind::external_ip;
-        for (const Rule& rule : chain->rules) {
+        for (const Rule& rule : view.rules(*chain)) {
             if (const auto service = before(rule.comment, " has no endpoints")) {
                 add(*chain, rule, *service, kind, false);
             } else if (const auto local = before(rule.comment, " has no local endpoints")) {
@@ -317,15 +317,16 @@ void interpret_filter(const TableView& view, const std::vector<NodePortScope>& s
     }
 }
 
-bool jumps_to(const Chain* chain, std::string_view target) {
-    return chain != nullptr && std::ranges::any_of(chain->rules, [target](const Rule& rule) {
+bool jumps_to(const TableView& view, const Chain* chain, std::string_view target) {
+    return chain != nullptr && std::ranges::any_of(view.rules(*chain), [target](const Rule& rule) {
                return rule.target.kind == TargetKind::jump && rule.target.name == target;
            });
 }
 
 // kube-proxy's ipvs mode: rules that match its ipsets, and KUBE-NODE-PORT (iptables mode: KUBE-NODEPORTS).
-bool is_ipvs_mode(const Chain& kube_services) {
-    return jumps_to(&kube_services, "KUBE-NODE-PORT") || std::ranges::any_of(kube_services.rules, [](const Rule& rule) {
+bool is_ipvs_mode(const TableView& view, const Chain& kube_services) {
+    return jumps_to(view, &kube_services, "KUBE-NODE-PORT") ||
+           std::ranges::any_of(view.rules(kube_services), [](const Rule& rule) {
                return std::ranges::any_of(
                    rule.sets, [](const Match<SetMatch>& match) { return match.value.set.starts_with("KUBE-"); });
            });
@@ -347,7 +348,8 @@ void interpret_services(const std::vector<TableView>& tables, NodeState& state, 
         const Chain* kube_services = view.find("KUBE-SERVICES");
         // Chains nobody jumps to are leftovers of a kube-proxy that ran before.
         if (!view.is_xtables() || view.table().name != "nat" || kube_services == nullptr ||
-            !(jumps_to(view.base("PREROUTING"), "KUBE-SERVICES") || jumps_to(view.base("OUTPUT"), "KUBE-SERVICES"))) {
+            !(jumps_to(view, view.base("PREROUTING"), "KUBE-SERVICES") ||
+              jumps_to(view, view.base("OUTPUT"), "KUBE-SERVICES"))) {
             continue;
         }
         NatInterpreter interpreter(view, services, unread, work);
@@ -355,9 +357,9 @@ void interpret_services(const std::vector<TableView>& tables, NodeState& state, 
             iptables_mode = true;
             auto& known = scopes[view.table().families.front()];
             known.insert(known.end(), interpreter.scopes().begin(), interpreter.scopes().end());
-        } else if (is_ipvs_mode(*kube_services)) {
+        } else if (is_ipvs_mode(view, *kube_services)) {
             ipvs_mode = true;
-            for (const Rule& rule : kube_services->rules) {
+            for (const Rule& rule : view.rules(*kube_services)) {
                 if (!rule.unread.empty()) {
                     unread.add(view, *kube_services, rule);
                 }

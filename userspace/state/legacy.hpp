@@ -5,7 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -32,22 +32,17 @@ struct LegacyBlob {
     Pages answer;  // struct ipt_get_entries: a header, then the entries
 
     [[nodiscard]] std::span<const std::byte> entries() const;
-    // The first `size` bytes of the entries are not needed any more.
-    void give_back(std::size_t size);
 };
 
 // What the kernel returns for one table (IPT_SO_GET_INFO, then IPT_SO_GET_ENTRIES). The table must exist in the calling
 // thread's namespace: asking creates it otherwise. EAGAIN: it was replaced between the two calls.
 Result<LegacyBlob> read_legacy_blob(const std::string& table, Family family);
 
-// Told how many bytes from the beginning of a blob are not needed any more.
-using BlobParsed = std::function<void(std::size_t)>;
-
-// The table in `blob` (the entries IPT_SO_GET_ENTRIES returns). `parsed` is called as the parsing goes on. An Error if
-// anything in it does not add up: a size or offset outside the blob, a jump to where no chain begins, hooks or number
-// of entries that differ from `info`.
+// The table in `blob` (the entries IPT_SO_GET_ENTRIES returns), as RuleTable::legacy. An Error if anything in it does
+// not add up: a size or offset outside the blob, a jump to where no chain begins, hooks or number of entries that
+// differ from `info`. The table keeps `owner`, which keeps the blob; null: the caller keeps it as long as the table.
 Result<RuleTable> parse_legacy_blob(std::span<const std::byte> blob, const LegacyInfo& info, Family family,
-                                    const SetNameOf& set_name, const BlobParsed& parsed = {});
+                                    SetNameOf set_name, std::shared_ptr<const void> owner = nullptr);
 
 // What differs when the rules of a table do: not their packet counters.
 std::uint64_t fingerprint_of(std::span<const std::byte> blob, const LegacyInfo& info, Family family);

@@ -110,19 +110,16 @@ std::uint64_t fingerprint_of(const std::vector<LegacyBlob>& blobs, Family family
     return all.value();
 }
 
-// Each blob's memory is given back while its rules are made of it: a large one is never there beside all its rules.
-// NOLINTNEXTLINE(cppcoreguidelines-rvalue-reference-param-not-moved): it ends here
-Result<std::vector<RuleTable>> parse_blobs(std::vector<LegacyBlob>&& blobs, Family family) {
+Result<std::vector<RuleTable>> parse_blobs(std::vector<LegacyBlob> blobs, Family family) {
     std::vector<RuleTable> tables;
     const SetNameOf set_name = kernel_set_names();
-    for (auto& blob : blobs) {
-        auto table = parse_legacy_blob(blob.entries(), blob.info, family, set_name,
-                                       [&blob](std::size_t size) { blob.give_back(size); });
+    for (auto& read : blobs) {
+        const auto blob = std::make_shared<const LegacyBlob>(std::move(read));
+        auto table = parse_legacy_blob(blob->entries(), blob->info, family, set_name, blob);
         if (!table) {
             return std::unexpected(table.error());
         }
         tables.push_back(*std::move(table));
-        blob.answer = Pages();
     }
     return tables;
 }
@@ -177,10 +174,6 @@ Result<LegacyBlob> read_legacy_blob(const std::string& table, Family family) {
 
 std::span<const std::byte> LegacyBlob::entries() const {
     return answer.bytes().subspan(entries_at);
-}
-
-void LegacyBlob::give_back(std::size_t size) {
-    answer.give_back(entries_at + size);
 }
 
 std::uint64_t fingerprint_of(std::span<const std::byte> blob, const LegacyInfo& info, Family family) {

@@ -141,15 +141,15 @@ std::vector<RuleTable> by_back_end(RuleTable table) {
 }
 
 std::optional<std::uint8_t> mask_length(std::span<const std::uint8_t> mask) {
-    int length = 0;
-    bool ended = false;
-    for (const std::uint8_t byte : mask) {
-        const int ones = std::countl_one(byte);
-        if ((ended && byte != 0) || std::popcount(byte) != ones) {
+    const auto rest = std::ranges::find_if(mask, [](std::uint8_t byte) { return byte != 0xff; });
+    auto length = 8 * (rest - mask.begin());
+    if (rest != mask.end()) {
+        const int ones = std::countl_one(*rest);
+        length += ones;
+        if (std::popcount(*rest) != ones ||
+            std::any_of(rest + 1, mask.end(), [](std::uint8_t byte) { return byte != 0; })) {
             return std::nullopt;
         }
-        ended = ended || ones != 8;
-        length += ones;
     }
     return static_cast<std::uint8_t>(length);
 }

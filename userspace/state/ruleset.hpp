@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -129,7 +130,7 @@ struct MapLookup {
 // One rule. Conditions that decide about Services and HostPorts are decoded; a packet must meet all of them.
 struct Rule {
     std::optional<std::uint64_t> handle;  // nf_tables
-    std::optional<std::uint32_t> offset;  // legacy: offset of the entry in the table blob
+    std::optional<std::uint32_t> offset;  // RuleTable::legacy: where the entry is in the blob
     std::optional<Family> family;         // rules of an inet table that are for one family
     std::optional<Match<std::uint8_t>> l4proto;
     std::vector<Match<Prefix>> sources;
@@ -151,12 +152,24 @@ struct Rule {
     bool operator==(const Rule&) const = default;
 };
 
+class LegacyRules;
+
+// Where the rules of a chain are in RuleTable::legacy.
+struct LegacyChain {
+    std::uint32_t begin = 0;  // offset of the first one
+    std::uint32_t end = 0;    // behind the last one: what follows is the chain's policy, which nobody wrote
+    std::uint32_t first_jump = 0;
+    std::uint32_t end_of_jumps = 0;
+};
+
+// Whoever walks through a chain of any table takes its rules from a RuleRange.
 struct Chain {
     std::string name;
     std::optional<std::string> hook;       // base chains: "PREROUTING", "OUTPUT", ... (upper case in every back end)
     std::optional<std::int32_t> priority;  // nf_tables base chains
     std::string type;                      // nf_tables base chains: "nat", "filter", "route"
-    std::vector<Rule> rules;
+    std::vector<Rule> rules;               // none if the table is RuleTable::legacy
+    LegacyChain legacy{};
 };
 
 struct RuleTable {
@@ -165,6 +178,8 @@ struct RuleTable {
     std::string name;              // "nat", "filter", "cni_hostport", "kube-proxy", ...
     std::vector<Chain> chains;
     std::vector<NftSet> sets;  // if sets_matter(); sorted by name
+    // iptables-legacy as the kernel has it: rules are decoded while someone looks at them. Null: the chains have them.
+    std::shared_ptr<const LegacyRules> legacy{};
 
     // Linear; null: no such chain.
     [[nodiscard]] const Chain* find_chain(std::string_view chain) const;

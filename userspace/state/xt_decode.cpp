@@ -313,7 +313,7 @@ void decode_xt_match(std::string_view name, std::uint8_t revision, std::span<con
             rule.unread.push_back(fmt::format("{} (revision {}, {} bytes)", name, revision, payload.size()));
         }
     } else if (is_xt_condition(name)) {
-        rule.conditions.push_back(fmt::format("-m {}", name));
+        rule.conditions.push_back(std::string("-m ").append(name));
     } else {
         rule.unread.emplace_back(name);
     }

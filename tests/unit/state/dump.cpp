@@ -32,6 +32,27 @@ std::string hostport_line(Family family, Protocol protocol, std::uint16_t port, 
     return fmt::format("{} {}/{} {}", family == Family::ipv4 ? 4 : 6, port, to_string(protocol), to_string(target));
 }
 
+// What tables mean: a line for each Service, HostPort rule and rule that was not understood, in their order.
+std::vector<std::string> meaning_of(const std::vector<RuleTable>& tables) {
+    NodeState state;
+    interpret_rules(tables, state);
+    std::vector<std::string> lines{std::string(to_string(state.proxy))};
+    std::ranges::transform(state.services, std::back_inserter(lines), described);
+    for (const auto& rule : state.hostports) {
+        lines.push_back(fmt::format("{} {} {}{}{}{} {}", rule.order, rule.entry_chain, rule.in_prerouting,
+                                    rule.in_output, rule.local_only, rule.conditional, rule.container_id) +
+                        rule.text);
+    }
+    for (const auto& nat : state.nat_tables) {
+        lines.push_back(fmt::format("{} {} {} {} {}", nat.prerouting.kube_services, nat.prerouting.hostport,
+                                    nat.output.kube_services, nat.output.hostport, nat.ipvs_accept));
+    }
+    for (const auto& rule : state.unread_rules) {
+        lines.push_back(rule.chain + ' ' + rule.text);
+    }
+    return lines;
+}
+
 // What the intruder's runtime asked portmap for, and whose sandbox it is.
 struct Intruder {
     std::string container_id;
@@ -298,17 +319,19 @@ TEST_CASE("xtables rules of the dumps mean the same to the reader of the kernel"
                     }
                 }
                 const bool sets = fs::exists(dump / "ipset.save");
-                const auto native = in_fresh_netns([&] {
+                const auto [native, meaning] = in_fresh_netns([&] {
                     if (sets) {
                         feed("ipset restore", contents_of(dump / "ipset.save"));
                     }
                     restore(backend, family, text);
-                    return read_all();
+                    const auto tables = read_all();
+                    return std::pair(unpacked(tables), meaning_of(tables));
                 });
                 const auto parsed = parse_iptables_save(
                     text, backend == "nft" ? Backend::iptables_nft : Backend::iptables_legacy, family);
                 REQUIRE(parsed);
                 check_same(*parsed, native);
+                CHECK(meaning_of(*parsed) == meaning);
             }
         }
     }

@@ -108,7 +108,7 @@ TEST_CASE("what iptables-save prints is read as the kernel's own rules are", "[d
         const auto save = (family == Family::ipv4 ? "iptables-" : "ip6tables-") + backend + "-save";
         const auto [native, printed] = in_fresh_netns([&] {
             restore(backend, family, rules);
-            return std::pair(read_all(), output_of(save));
+            return std::pair(unpacked(read_all()), output_of(save));
         });
         const auto from_text =
             parse_iptables_save(printed, backend == "nft" ? Backend::iptables_nft : Backend::iptables_legacy, family);
@@ -128,7 +128,7 @@ TEST_CASE("set matches are read with their sets' names", "[dump]") {
         restore("legacy", Family::ipv4,
                 "*nat\n-A OUTPUT ! -s 10.0.0.0/8 -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT\n"
                 "-A OUTPUT -p tcp -m set ! --match-set n src -j RETURN\nCOMMIT\n");
-        return std::pair(read_all(), output_of("iptables-legacy-save"));
+        return std::pair(unpacked(read_all()), output_of("iptables-legacy-save"));
     });
     const auto from_text = parse_iptables_save(printed, Backend::iptables_legacy, Family::ipv4);
     REQUIRE(from_text);

@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cstddef>
+#include <cstring>
 #include <optional>
-#include <span>
+#include <set>
 #include <vector>
 
 #include "rules.hpp"
+#include "state/interpret.hpp"
 #include "state/legacy.hpp"
 
 using namespace hptrace;
@@ -69,7 +71,13 @@ TEST_CASE("no byte of a table is trusted") {
             for (const auto value : {std::byte{0}, std::byte{1}, std::byte{0x7f}, std::byte{0xff}}) {
                 auto entries = blob.entries;
                 entries[at] = value;
-                refused += parse_legacy_blob(entries, blob.info, family, no_sets) ? 0U : 1U;
+                const auto table = parse_legacy_blob(entries, blob.info, family, no_sets);
+                refused += table ? 0U : 1U;
+                if (table) {  // whatever it means
+                    NodeState state;
+                    interpret_rules({unpacked(*table)}, state);
+                    interpret_rules({*table}, state);
+                }
             }
         }
         CHECK(refused > 0);
@@ -95,23 +103,83 @@ TEST_CASE("hooks and counts that do not fit the entries are refused") {
     CHECK_FALSE(parse_legacy_blob({}, {}, Family::ipv4, no_sets));
 }
 
-TEST_CASE("what was parsed is not looked at again, so its memory can go") {
+TEST_CASE("rules are decoded whenever they are looked at, and are the same each time") {
     for (const Family family : {Family::ipv4, Family::ipv6}) {
-        auto blob = blob_of(family);
-        const auto whole = value_of(parse_legacy_blob(blob.entries, blob.info, family, no_sets));
-        std::size_t gone = 0;
-        const auto table = value_of(parse_legacy_blob(blob.entries, blob.info, family, no_sets, [&](std::size_t size) {
-            CHECK(size > gone);
-            gone = size;
-            std::ranges::fill(std::span(blob.entries).first(size), std::byte{});
-        }));
-        CHECK(gone == blob.entries.size());
-        REQUIRE(table.chains.size() == whole.chains.size());
+        const Copy blob = blob_of(family);
+        const auto table = value_of(parse_legacy_blob(blob.entries, blob.info, family, no_sets));
+        const auto once = unpacked(table);
+        const auto again = unpacked(table);
+        const TableView view(table);
+        std::set<const void*> rules;
         for (std::size_t i = 0; i < table.chains.size(); ++i) {
-            CHECK(table.chains[i].name == whole.chains[i].name);
-            CHECK(table.chains[i].rules == whole.chains[i].rules);
+            INFO(table.chains[i].name);
+            CHECK(table.chains[i].rules.empty());  // nothing of it is kept
+            CHECK(once.chains[i].rules == again.chains[i].rules);
+            for (int walk = 0; walk < 2; ++walk) {
+                for (const Rule& rule : view.rules(table.chains[i])) {
+                    rules.insert(view.identity(rule));
+                }
+            }
         }
+        CHECK(rules.size() == 3);
+        CHECK(view.rule_count() == 3);
+        const Chain& dnat = *view.find("CNI-DN-x");
+        CHECK(once.chains[view.place_of(dnat)].rules.at(0).target.kind == TargetKind::dnat);
+        const Chain& entry = *view.find("CNI-HOSTPORT-DNAT");
+        CHECK(view.any_jump(entry, [&](const Chain& to) { return &to == &dnat; }));
+        CHECK_FALSE(view.any_jump(dnat, [](const Chain& /*to*/) { return true; }));
+        CHECK(view.jump_of(*view.rules(entry).begin()) == &dnat);
+        CHECK(view.jump_of(*view.rules(dnat).begin()) == nullptr);
     }
+}
+
+TEST_CASE("a jump leads to where its offset says, whatever the chains are called") {
+    Copy blob = blob_of(Family::ipv4);
+    // The chain with the DNAT gets the name of the one that leads to it: no tool writes that, a process may.
+    const std::string_view text(reinterpret_cast<const char*>(blob.entries.data()), blob.entries.size());
+    const auto name = text.find("CNI-DN-x");
+    REQUIRE(name != std::string_view::npos);
+    std::memcpy(&blob.entries[name], "CNI-HOSTPORT-DNAT", sizeof("CNI-HOSTPORT-DNAT"));
+    NodeState state;
+    interpret_rules({value_of(parse_legacy_blob(blob.entries, blob.info, Family::ipv4, no_sets))}, state);
+    REQUIRE(state.hostports.size() == 1);
+    CHECK(state.hostports[0].port == PortRange{80, 80});
+}
+
+TEST_CASE("a rule that both hooks lead to and that is not understood is told once") {
+    const auto state = in_fresh_netns([] {
+        restore("legacy", Family::ipv4,
+                "*nat\n:CNI-HOSTPORT-DNAT - [0:0]\n:CNI-DN-x - [0:0]\n"
+                "-A PREROUTING -j CNI-HOSTPORT-DNAT\n-A OUTPUT -j CNI-HOSTPORT-DNAT\n"
+                "-A CNI-HOSTPORT-DNAT -p tcp -m multiport --ports 80 -j CNI-DN-x\n"
+                "-A CNI-HOSTPORT-DNAT -p udp -m multiport --ports 80 -j CNI-DN-x\n"
+                "-A CNI-DN-x -p tcp -j DNAT --to-destination 10.0.0.1\nCOMMIT\n");
+        NodeState read;
+        interpret_rules(read_all(), read);
+        return read;
+    });
+    REQUIRE(state.unread_rules.size() == 2);
+    CHECK(state.unread_rules[0].text != state.unread_rules[1].text);
+}
+
+TEST_CASE("a long rule takes more of what may be done than a short one") {
+    const auto efforts = in_fresh_netns([] {
+        std::string comments;
+        for (int i = 0; i < 50; ++i) {
+            comments += " -m comment --comment x";
+        }
+        restore("legacy", Family::ipv4, "*nat\n-A OUTPUT -j RETURN\n-A OUTPUT" + comments + " -j RETURN\nCOMMIT\n");
+        const auto tables = read_all();
+        std::vector<std::size_t> found;
+        RuleRange rules(tables.at(0), *tables.at(0).find_chain("OUTPUT"));
+        for ([[maybe_unused]] const Rule& rule : rules) {
+            found.push_back(rules.effort());
+        }
+        return found;
+    });
+    REQUIRE(efforts.size() == 2);
+    CHECK(efforts[0] == 1);
+    CHECK(efforts[1] > 10);
 }
 
 TEST_CASE("only packet counters do not make a table another one") {

@@ -11,6 +11,7 @@
 
 #include "base/error.hpp"
 #include "fresh_netns.hpp"
+#include "state/rule_range.hpp"
 #include "state/ruleset.hpp"
 
 // Runs a shell command with `input` on its standard input.
@@ -55,7 +56,27 @@ T value_of(hptrace::Result<T> result) {
     return *std::move(result);
 }
 
-// Every rule of the calling thread's namespace.
+// The same table with all of its rules decoded.
+inline hptrace::RuleTable unpacked(hptrace::RuleTable table) {
+    if (table.legacy != nullptr) {
+        for (hptrace::Chain& chain : table.chains) {
+            for (const hptrace::Rule& rule : hptrace::RuleRange(table, chain)) {
+                chain.rules.push_back(rule);
+            }
+        }
+    }
+    table.legacy.reset();
+    return table;
+}
+inline std::vector<hptrace::RuleTable> unpacked(std::vector<hptrace::RuleTable> tables) {
+    for (auto& table : tables) {
+        table = unpacked(std::move(table));
+    }
+    return tables;
+}
+
+// Every table of the calling thread's namespace. The kernel is asked for the names of sets while rules are decoded:
+// that must be done in the namespace as well.
 inline std::vector<hptrace::RuleTable> read_all() {
     auto tables = value_of(hptrace::read_legacy_tables(hptrace::Family::ipv4));
     for (auto more : {hptrace::read_legacy_tables(hptrace::Family::ipv6), hptrace::read_nf_tables()}) {

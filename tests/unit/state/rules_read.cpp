@@ -97,7 +97,7 @@ const RuleTable& table_named(const std::vector<RuleTable>& tables, std::string_v
 std::vector<RuleTable> read_rules_of(const std::string& backend, Family family, const std::string& rules) {
     return in_fresh_netns([&] {
         restore(backend, family, rules);
-        return read_all();
+        return unpacked(read_all());
     });
 }
 
