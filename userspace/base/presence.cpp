@@ -61,11 +61,12 @@ std::set<std::string, std::less<>> read_builtin() {
     // "ffffffff81f653d0 T nft_do_chain", and a fourth column "[nf_tables]" if it belongs to a module
     std::ifstream symbols("/proc/kallsyms");
     for (std::string line; std::getline(symbols, line);) {
-        const auto name_at = line.rfind(' ');
-        if (name_at == std::string::npos || line.back() == ']') {
+        constexpr std::string_view type = " T ";
+        const auto type_at = line.find(' ');
+        if (type_at == std::string::npos || type_at + type.size() > line.size() || line.back() == ']') {
             continue;
         }
-        const auto name = std::string_view(line).substr(name_at + 1);
+        const auto name = std::string_view(line).substr(type_at + type.size());
         const auto* const witness = std::ranges::find(witnesses, name, [](const auto& entry) { return entry.second; });
         if (witness != witnesses.end()) {
             found.emplace(witness->first);

@@ -82,9 +82,11 @@ NatTable nat_table(const TableView& view) {
 }  // namespace
 
 TableView::TableView(const RuleTable& table) : table_(&table) {
-    chains_.reserve(table.chains.size());
-    for (const Chain& chain : table.chains) {
-        chains_.emplace(chain.name, &chain);
+    if (table.legacy == nullptr) {  // there jumps are found without names, and few chains are asked for by theirs
+        chains_.reserve(table.chains.size());
+        for (const Chain& chain : table.chains) {
+            chains_.emplace(chain.name, &chain);
+        }
     }
     for (const NftSet& set : table.sets) {
         sets_.emplace(set.name, &set);
@@ -92,6 +94,10 @@ TableView::TableView(const RuleTable& table) : table_(&table) {
 }
 
 const Chain* TableView::find(std::string_view chain) const {
+    if (table_->legacy != nullptr) {
+        const auto place = table_->legacy->find(chain);
+        return place ? &table_->chains[*place] : nullptr;
+    }
     const auto found = chains_.find(chain);
     return found == chains_.end() ? nullptr : found->second;
 }
@@ -108,17 +114,14 @@ std::size_t TableView::rule_count() const {
 }
 
 const void* TableView::identity(const Rule& rule) const {
-    return table_->legacy != nullptr ? table_->legacy->address_of(*rule.offset) : &rule;
+    return table_->legacy != nullptr ? table_->legacy->address_of(rule.legacy->offset) : &rule;
 }
 
 const Chain* TableView::jump_of(const Rule& rule) const {
     if (rule.target.kind != TargetKind::jump && rule.target.kind != TargetKind::go_to) {
         return nullptr;
     }
-    if (table_->legacy != nullptr) {
-        return &table_->chains[*table_->legacy->jump_of(*rule.offset)];
-    }
-    return find(rule.target.name);
+    return rule.legacy ? &table_->chains[*rule.legacy->chain] : find(rule.target.name);
 }
 
 const NftSet* TableView::find_set(std::string_view set) const {

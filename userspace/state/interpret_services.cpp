@@ -4,6 +4,7 @@
 // without endpoints exist in the filter table only. The ipvs mode is recognised by its ipset matches.
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -78,7 +79,12 @@ struct ChainSummary {
 class NatInterpreter {
 public:
     NatInterpreter(const TableView& view, ServiceCollector& services, UnreadRules& unread, Work& work)
-        : view_(view), services_(services), unread_(unread), work_(work), family_(view.table().families.front()) {}
+        : view_(view),
+          services_(services),
+          unread_(unread),
+          work_(work),
+          family_(view.table().families.front()),
+          summary_of_(view.table().chains.size()) {}
 
     // True if the chains are those of kube-proxy's iptables mode.
     bool interpret() {
@@ -191,9 +197,13 @@ private:
 
     // Every DNAT target reachable from the chain. Each chain is looked at once; a cycle adds nothing.
     const ChainSummary& summarize(const Chain& chain, int depth) {
-        const auto [found, is_new] = summaries_.try_emplace(&chain);
-        ChainSummary& summary = found->second;
-        if (!is_new || depth > max_depth) {
+        ChainSummary*& known = summary_of_[view_.place_of(chain)];
+        if (known != nullptr) {
+            return *known;
+        }
+        ChainSummary& summary = summaries_.emplace_back();
+        known = &summary;
+        if (depth > max_depth) {
             return summary;
         }
         summary.external_local = chain.name.starts_with("KUBE-XLB-");
@@ -270,7 +280,8 @@ private:
     Work& work_;
     Family family_;
     std::vector<NodePortScope> scopes_;
-    std::unordered_map<const Chain*, ChainSummary> summaries_;  // references to its values stay valid
+    std::deque<ChainSummary> summaries_;
+    std::vector<ChainSummary*> summary_of_;  // by the chain's place; null: it was not looked at
 };
 
 // Services without endpoints, and health check node ports: the filter table's.

@@ -172,7 +172,7 @@ private:
         chain.name = name;
         chain.legacy.begin = begin;
         chain.legacy.first_jump = static_cast<std::uint32_t>(index_.jumps.size());
-        index_.begins.push_back(begin);
+        begins_.push_back(begin);
         index_.names.push_back(name);
         return std::nullopt;
     }
@@ -195,9 +195,9 @@ private:
     // Offsets become chains.
     Fault resolve_jumps() {
         for (std::uint32_t& jump : index_.jumps) {
-            const auto found = std::ranges::lower_bound(index_.begins, jump);
-            const auto chain = static_cast<std::size_t>(found - index_.begins.begin());
-            if (found == index_.begins.end() || *found != jump || chains_[chain].hook) {
+            const auto begin = std::ranges::lower_bound(begins_, jump);
+            const auto chain = static_cast<std::size_t>(begin - begins_.begin());
+            if (begin == begins_.end() || *begin != jump || chains_[chain].hook) {
                 offset_ = jump;
                 return "a jump leads to no chain";
             }
@@ -210,6 +210,7 @@ private:
     const LegacyInfo& info_;
     Family family_;
     std::vector<Chain> chains_;
+    std::vector<std::uint32_t> begins_;  // LegacyChain::begin of each
     LegacyRules::Index index_;
     std::uint32_t offset_ = 0;
     std::optional<std::uint32_t> last_;  // rule of the last chain

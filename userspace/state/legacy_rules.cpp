@@ -102,17 +102,22 @@ LegacyRules::LegacyRules(std::span<const std::byte> blob, std::shared_ptr<const 
       set_name_(std::move(set_name)),
       index_(std::move(index)) {}
 
-std::uint32_t LegacyRules::decode(std::uint32_t offset, Rule& rule) const {
-    return family_ == Family::ipv4 ? decode_entry<ipt_entry>(offset, rule) : decode_entry<ip6t_entry>(offset, rule);
+void LegacyRules::decode(Cursor& cursor, Rule& rule) const {
+    if (family_ == Family::ipv4) {
+        decode_entry<ipt_entry>(cursor, rule);
+    } else {
+        decode_entry<ip6t_entry>(cursor, rule);
+    }
 }
 
 template <class Entry>
-std::uint32_t LegacyRules::decode_entry(std::uint32_t offset, Rule& rule) const {
+void LegacyRules::decode_entry(Cursor& cursor, Rule& rule) const {
     const XtContext context{family_, set_name_};
-    const auto entry = read_at<Entry>(blob_, offset);
-    rule.offset = offset;
+    const auto entry = read_at<Entry>(blob_, cursor.offset);
+    rule.legacy = LegacyPlace{.offset = cursor.offset, .chain = {}};
     const bool go_to = decode_header(entry, rule);
-    const Blob bytes = blob_.subspan(offset, entry.next_offset);
+    const Blob bytes = blob_.subspan(cursor.offset, entry.next_offset);
+    cursor.offset += entry.next_offset;
     for (Blob matches = bytes.first(entry.target_offset).subspan(sizeof(Entry)); !matches.empty();) {
         const auto match = read_at<xt_entry_match>(matches, 0);
         const std::size_t size = match.u.user.match_size;
@@ -126,36 +131,26 @@ std::uint32_t LegacyRules::decode_entry(std::uint32_t offset, Rule& rule) const 
         decode_xt_target(name, target.u.user.revision,
                          bytes.subspan(entry.target_offset, target.u.user.target_size).subspan(sizeof(xt_entry_target)),
                          context, rule);
-    } else if (const auto chain = jump_of(offset)) {
+        return;
+    }
+    const int verdict = read_at<xt_standard_target>(bytes, entry.target_offset).verdict;
+    if (jump_target(verdict, cursor.offset)) {
+        const auto chain = index_.jumps[cursor.jump++];
+        rule.legacy->chain = chain;
         rule.target.kind = go_to ? TargetKind::go_to : TargetKind::jump;
-        rule.target.name = index_.names[*chain];
+        rule.target.name = index_.names[chain];
     } else {
-        rule.target = final_target(read_at<xt_standard_target>(bytes, entry.target_offset).verdict);
+        rule.target = final_target(verdict);
     }
-    return offset + entry.next_offset;
-}
-
-std::optional<std::size_t> LegacyRules::jump_of(std::uint32_t offset) const {
-    // Both families' entries end alike: the two offsets, comefrom, counters.
-    const std::size_t header =
-        family_ == Family::ipv4 ? offsetof(ipt_entry, target_offset) : offsetof(ip6t_entry, target_offset);
-    static_assert(offsetof(ipt_entry, next_offset) - offsetof(ipt_entry, target_offset) == sizeof(std::uint16_t) &&
-                  offsetof(ip6t_entry, next_offset) - offsetof(ip6t_entry, target_offset) == sizeof(std::uint16_t));
-    const auto target_offset = read_at<std::uint16_t>(blob_, offset + header);
-    const auto next_offset = read_at<std::uint16_t>(blob_, offset + header + sizeof(std::uint16_t));
-    const std::size_t at = offset + target_offset;
-    if (read_at<char>(blob_, at + offsetof(xt_entry_target, u.user.name)) != '\0') {
-        return std::nullopt;
-    }
-    const auto to = jump_target(read_at<int>(blob_, at + offsetof(xt_standard_target, verdict)), offset + next_offset);
-    if (!to) {
-        return std::nullopt;
-    }
-    return static_cast<std::size_t>(std::ranges::lower_bound(index_.begins, *to) - index_.begins.begin());
 }
 
 std::span<const std::uint32_t> LegacyRules::jumps_of(const LegacyChain& chain) const {
     return std::span(index_.jumps).subspan(chain.first_jump, chain.end_of_jumps - chain.first_jump);
+}
+
+std::optional<std::size_t> LegacyRules::find(std::string_view chain) const {
+    const auto found = std::ranges::find(index_.names, chain);
+    return found == index_.names.end() ? std::nullopt : std::optional<std::size_t>(found - index_.names.begin());
 }
 
 }  // namespace hptrace

@@ -20,9 +20,8 @@ class LegacyRules {
 public:
     // What a walk needs to know without decoding rules. Chains are numbered as in RuleTable::chains.
     struct Index {
-        std::vector<std::uint32_t> begins;  // of each chain: LegacyChain::begin
-        std::vector<std::string_view> names;
-        std::vector<std::uint32_t> jumps;  // the chains that rules jump or go to, in the order of the rules
+        std::vector<std::string_view> names;  // in the blob
+        std::vector<std::uint32_t> jumps;     // the chains that rules jump or go to, in the order of the rules
         std::size_t rules = 0;
     };
 
@@ -30,20 +29,25 @@ public:
     LegacyRules(std::span<const std::byte> blob, std::shared_ptr<const void> owner, Family family, SetNameOf set_name,
                 Index index);
 
-    // Decodes the rule at the offset into `rule`, which is a new one; returns where the next one begins.
-    std::uint32_t decode(std::uint32_t offset, Rule& rule) const;
-    // Where the entry stands in memory.
-    [[nodiscard]] const void* address_of(std::uint32_t offset) const { return &blob_[offset]; }
-    // The chain the rule at this offset jumps or goes to; nothing: it does neither.
-    [[nodiscard]] std::optional<std::size_t> jump_of(std::uint32_t offset) const;
-    // All chains the rules of this one jump or go to.
+    // Where a walk through a chain is.
+    struct Cursor {
+        std::uint32_t offset;  // of the next rule
+        std::uint32_t jump;    // the next one in Index::jumps
+    };
+    // Decodes the rule at the cursor into `rule`, which is a new one, and moves on.
+    void decode(Cursor& cursor, Rule& rule) const;
+    // The chains the rules of this one jump or go to.
     [[nodiscard]] std::span<const std::uint32_t> jumps_of(const LegacyChain& chain) const;
+    // The first chain of this name; nothing: there is none.
+    [[nodiscard]] std::optional<std::size_t> find(std::string_view chain) const;
+    // Where an entry stands in memory.
+    [[nodiscard]] const void* address_of(std::uint32_t offset) const { return &blob_[offset]; }
     // How many rules there are.
     [[nodiscard]] std::size_t size() const { return index_.rules; }
 
 private:
     template <class Entry>
-    std::uint32_t decode_entry(std::uint32_t offset, Rule& rule) const;
+    void decode_entry(Cursor& cursor, Rule& rule) const;
 
     std::span<const std::byte> blob_;
     std::shared_ptr<const void> owner_;

@@ -20,7 +20,7 @@ public:
             at_ = chain.rules.data();
             end_ = at_ + chain.rules.size();
         } else {
-            next_ = chain.legacy.begin;
+            next_ = {.offset = chain.legacy.begin, .jump = chain.legacy.first_jump};
             legacy_end_ = chain.legacy.end;
             decode();
         }
@@ -54,7 +54,7 @@ public:
     // What it takes to look at the current rule, at least one: the kernel lets it be as long as 64 KiB.
     [[nodiscard]] std::size_t effort() const {
         constexpr std::uint32_t bytes_a_unit = 1024;  // twice as long as any rule of kube-proxy or portmap
-        return 1 + (legacy_ == nullptr ? 0 : (next_ - *rule_->offset) / bytes_a_unit);
+        return 1 + (legacy_ == nullptr ? 0 : (next_.offset - rule_->legacy->offset) / bytes_a_unit);
     }
 
 private:
@@ -67,18 +67,18 @@ private:
     }
 
     void decode() {
-        if (next_ == legacy_end_) {
+        if (next_.offset == legacy_end_) {
             at_ = end_;
             return;
         }
-        next_ = legacy_->decode(next_, rule_.emplace());
+        legacy_->decode(next_, rule_.emplace());
         at_ = &*rule_;
     }
 
     const LegacyRules* legacy_;
     const Rule* at_ = nullptr;
     const Rule* end_ = nullptr;
-    std::uint32_t next_ = 0;
+    LegacyRules::Cursor next_{};
     std::uint32_t legacy_end_ = 0;
     std::optional<Rule> rule_;
 };

@@ -27,8 +27,8 @@ void join(const Service& from, Service& into) {
 }
 
 void add_services(const std::vector<Service>& from, std::vector<Service>& into) {
-    if (into.empty()) {
-        into = from;
+    if (into.empty() || from.empty()) {
+        into.insert(into.end(), from.begin(), from.end());
         return;
     }
     const auto key = [](const Service& service) {

@@ -127,10 +127,18 @@ struct MapLookup {
     bool operator==(const MapLookup&) const = default;
 };
 
+// Of a rule of iptables-legacy.
+struct LegacyPlace {
+    std::uint32_t offset = 0;            // of its entry in the blob
+    std::optional<std::uint32_t> chain;  // the one it jumps or goes to, by its place in RuleTable::chains
+
+    bool operator==(const LegacyPlace&) const = default;
+};
+
 // One rule. Conditions that decide about Services and HostPorts are decoded; a packet must meet all of them.
 struct Rule {
     std::optional<std::uint64_t> handle;  // nf_tables
-    std::optional<std::uint32_t> offset;  // RuleTable::legacy: where the entry is in the blob
+    std::optional<LegacyPlace> legacy;    // in RuleTable::legacy
     std::optional<Family> family;         // rules of an inet table that are for one family
     std::optional<Match<std::uint8_t>> l4proto;
     std::vector<Match<Prefix>> sources;

@@ -79,7 +79,7 @@ RuleTable comparable(RuleTable table) {
         chain.type.clear();
         for (Rule& rule : chain.rules) {
             rule.handle.reset();
-            rule.offset.reset();
+            rule.legacy.reset();
             std::ranges::replace(rule.conditions, "meta mark", "-m mark --mark 0x2000/0x2000");
         }
     }

@@ -22,7 +22,7 @@ inline std::vector<hptrace::RuleTable> comparable(std::vector<hptrace::RuleTable
         for (auto& chain : table.chains) {
             for (auto& rule : chain.rules) {
                 rule.handle.reset();
-                rule.offset.reset();
+                rule.legacy.reset();
                 for (auto& condition : rule.conditions) {
                     if (condition.starts_with("-m mark ")) {  // iptables-nft has it as an expression of its own
                         condition = "meta mark";
