@@ -74,6 +74,7 @@ struct ChainSummary {
     bool persistent = false;
     bool external_local = false;
     bool handles_outside = false;
+    std::vector<Prefix> allowed_sources;  // of a KUBE-FW chain
 };
 
 class NatInterpreter {
@@ -179,7 +180,7 @@ private:
     // `from`, `rule`: what leads to the chain of the Service.
     void fill(Service& service, const Chain& chain, const Chain& from, const Rule& rule) {
         const ChainSummary& summary = summarize(chain, 0);
-        if (!work_.spend(1 + service.endpoints.size() + summary.endpoints.size())) {
+        if (!work_.spend(1 + service.endpoints.size() + summary.endpoints.size() + summary.allowed_sources.size())) {
             unread_.add_rest(view_, from, rule, too_many_endpoints);
             return;
         }
@@ -191,7 +192,7 @@ private:
             service.external_local || (summary.external_local && service.kind != ServiceKind::cluster_ip);
         service.handles_outside = service.handles_outside || summary.handles_outside;
         if (chain.name.starts_with("KUBE-FW-")) {
-            service.allowed_sources = allowed_sources(chain);
+            service.allowed_sources = summary.allowed_sources;
         }
     }
 
@@ -237,6 +238,9 @@ private:
             }
         }
         summary.handles_outside = summary.handles_outside || (drops && summary.external_local);
+        if (chain.name.starts_with("KUBE-FW-")) {
+            summary.allowed_sources = allowed_sources(chain);
+        }
         std::ranges::sort(summary.endpoints);
         const auto rest = std::ranges::unique(summary.endpoints);
         summary.endpoints.erase(rest.begin(), rest.end());

@@ -50,13 +50,14 @@ public:
         if (const auto fault = end_chain()) {
             return malformed(*fault);
         }
-        if (hooks_seen_ != std::popcount(info_.valid_hooks)) {
+        if (std::ranges::count_if(chain_of_hook_, [](const auto& chain) { return chain.has_value(); }) !=
+            std::popcount(info_.valid_hooks)) {
             return malformed("a hook enters where no rule begins");
         }
         if (const auto fault = resolve_jumps()) {
             return malformed(*fault);
         }
-        return std::move(chains_);
+        return named_chains();
     }
 
     LegacyRules::Index take_index() { return std::move(index_); }
@@ -123,8 +124,7 @@ private:
                 if (const auto fault = begin_chain(hook_names.at(hook), offset_)) {
                     return fault;
                 }
-                chains_.back().hook = hook_names.at(hook);
-                ++hooks_seen_;
+                chain_of_hook_.at(hook) = chains_.size() - 1;
             }
         }
         if (chains_.empty()) {
@@ -168,11 +168,10 @@ private:
         if (const auto fault = end_chain()) {
             return fault;
         }
-        Chain& chain = chains_.emplace_back();
-        chain.name = name;
-        chain.legacy.begin = begin;
-        chain.legacy.first_jump = static_cast<std::uint32_t>(index_.jumps.size());
-        begins_.push_back(begin);
+        chains_.push_back({.begin = begin,
+                           .end = begin,
+                           .first_jump = static_cast<std::uint32_t>(index_.jumps.size()),
+                           .end_of_jumps = 0});
         index_.names.push_back(name);
         return std::nullopt;
     }
@@ -185,8 +184,8 @@ private:
         if (!last_) {
             return "a chain without an end";
         }
-        chains_.back().legacy.end = *last_;
-        chains_.back().legacy.end_of_jumps = static_cast<std::uint32_t>(jumps_before_last_);
+        chains_.back().end = *last_;
+        chains_.back().end_of_jumps = static_cast<std::uint32_t>(jumps_before_last_);
         last_.reset();
         --index_.rules;
         return std::nullopt;
@@ -195,9 +194,9 @@ private:
     // Offsets become chains.
     Fault resolve_jumps() {
         for (std::uint32_t& jump : index_.jumps) {
-            const auto begin = std::ranges::lower_bound(begins_, jump);
-            const auto chain = static_cast<std::size_t>(begin - begins_.begin());
-            if (begin == begins_.end() || *begin != jump || chains_[chain].hook) {
+            const auto found = std::ranges::lower_bound(chains_, jump, {}, &LegacyChain::begin);
+            const auto chain = static_cast<std::size_t>(found - chains_.begin());
+            if (found == chains_.end() || found->begin != jump || std::ranges::count(chain_of_hook_, chain) > 0) {
                 offset_ = jump;
                 return "a jump leads to no chain";
             }
@@ -206,16 +205,30 @@ private:
         return std::nullopt;
     }
 
+    // As many as there are: tens of thousands, and large ones.
+    [[nodiscard]] std::vector<Chain> named_chains() const {
+        std::vector<Chain> chains(chains_.size());
+        for (std::size_t i = 0; i < chains.size(); ++i) {
+            chains[i].name = index_.names[i];
+            chains[i].legacy = chains_[i];
+        }
+        for (std::size_t hook = 0; hook < hook_names.size(); ++hook) {
+            if (const auto chain = chain_of_hook_.at(hook)) {
+                chains[*chain].hook = hook_names.at(hook);
+            }
+        }
+        return chains;
+    }
+
     Blob blob_;
     const LegacyInfo& info_;
     Family family_;
-    std::vector<Chain> chains_;
-    std::vector<std::uint32_t> begins_;  // LegacyChain::begin of each
+    std::vector<LegacyChain> chains_;  // their names: index_.names
+    std::array<std::optional<std::size_t>, NF_INET_NUMHOOKS> chain_of_hook_{};
     LegacyRules::Index index_;
     std::uint32_t offset_ = 0;
     std::optional<std::uint32_t> last_;  // rule of the last chain
     std::size_t jumps_before_last_ = 0;
-    int hooks_seen_ = 0;
     bool ended_ = false;
 };
 
