@@ -221,7 +221,11 @@ Result<bool> NftReader::glance() {
     if (joined_) {
         return false;
     }
+    const auto cpu_before = thread_clock_ns();
     const auto done = round();
+    if (done && *done) {
+        whole_reading_cost_ = std::chrono::nanoseconds(thread_clock_ns() - cpu_before);
+    }
     if (done || !is_outrun(done.error())) {
         return done;
     }
@@ -248,13 +252,7 @@ Result<void> NftReader::begin_following() {
 Result<void> NftReader::refresh() {
     mirror_.begin_reading();
     const auto begun = Clock::now();
-    const bool whole = !mirror_.listed();
-    const auto cpu_before = thread_clock_ns();
-    const auto note_cost = [&] {
-        whole_reading_cost_ = whole ? std::chrono::nanoseconds(thread_clock_ns() - cpu_before) : whole_reading_cost_;
-    };
     if (const auto done = glance(); !done || *done) {
-        note_cost();
         return done ? begin_following() : std::unexpected(done.error());
     }
     if (joined_) {
@@ -268,7 +266,6 @@ Result<void> NftReader::refresh() {
         }
         const auto done = round();
         if (done && *done) {
-            note_cost();
             sockets_->notifications.set_queue(queue_between_readings);
             return {};
         }
