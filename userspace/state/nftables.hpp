@@ -33,7 +33,7 @@ class NftReader {
 public:
     // The kernel makes notifications only where somebody listens, and whoever commits pays for them: some 5 us and 9
     // KiB of the kernel's memory, until the commit ends, for each rule (nlmsg_new(NLMSG_GOODSIZE) in
-    // nf_tables_rule_notify). That is 18 % more for a sync of a kube-proxy that rewrites its list of 1,000 Services,
+    // nf_tables_rule_notify). That is 15 % more for a sync of a kube-proxy that rewrites its list of 1,000 Services,
     // and 2 GB and 40 % more for all rules of 10,000. So nobody listens
     // - while nothing changes: the first reading after that is a whole one;
     // - for ten minutes after a commit that was large, if a whole reading is quick;
