@@ -20,11 +20,4 @@ inline std::int64_t real_clock_ns() {
     return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
 }
 
-// CLOCK_THREAD_CPUTIME_ID: the processor time of the calling thread so far, in nanoseconds.
-inline std::uint64_t thread_clock_ns() {
-    timespec now{};
-    static_cast<void>(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now));
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
-}
-
 }  // namespace hptrace

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "state/nftables.hpp"
 
-#include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
 #include <algorithm>
 #include <utility>
 
-#include "base/clock.hpp"
 #include "base/memory.hpp"
 #include "base/presence.hpp"
 #include "state/set_names.hpp"
@@ -71,7 +69,6 @@ bool NftReader::follows() const {
 void NftReader::close() {
     sockets_.reset();
     joined_ = false;
-    this_commit_ = 0;
     mirror_.restart(0);
 }
 
@@ -87,10 +84,6 @@ Result<void> NftReader::catch_up() {
     for (;;) {
         const auto drained = sockets_->notifications.drain([this](const Message& message) -> Result<void> {
             const auto go_on = stopped();
-            largest_commit_ = std::max(largest_commit_, ++this_commit_);
-            if (nft_message_kind(message) == NFT_MSG_NEWGEN) {  // the last one of a commit
-                this_commit_ = 0;
-            }
             return go_on && mirror_.listed() ? mirror_.notified(message) : go_on;
         });
         if (drained) {
@@ -101,7 +94,6 @@ Result<void> NftReader::catch_up() {
         }
         mirror_.restart(0);  // some were lost, of what is not known; what still comes is of no use either
         overflowed_ = true;
-        this_commit_ = 0;
     }
 }
 
@@ -221,11 +213,7 @@ Result<bool> NftReader::glance() {
     if (joined_) {
         return false;
     }
-    const auto cpu_before = thread_clock_ns();
     const auto done = round();
-    if (done && *done) {
-        whole_reading_cost_ = std::chrono::nanoseconds(thread_clock_ns() - cpu_before);
-    }
     if (done || !is_outrun(done.error())) {
         return done;
     }
@@ -335,8 +323,7 @@ ReadIfNew<std::vector<RuleTable>> NftReader::read_if_new(std::optional<std::uint
         return std::unexpected(opened.error());
     }
     auto read = read_open(known);
-    const bool large = std::exchange(largest_commit_, 0) > large_commit && whole_reading_cost_ <= options_.quick;
-    if (std::exchange(overflowed_, false) || large) {
+    if (std::exchange(overflowed_, false)) {
         follows_again_at_ = Clock::now() + quiet_time;
     }
     if (!joined_ || !follows() || (!read && !keep_what_is_known(read.error()))) {

@@ -36,24 +36,18 @@ public:
     // nf_tables_rule_notify). That is 15 % more for a sync of a kube-proxy that rewrites its list of 1,000 Services,
     // and 2 GB and 40 % more for all rules of 10,000. So nobody listens
     // - while nothing changes: the first reading after that is a whole one;
-    // - for ten minutes after a commit that was large, if a whole reading is quick;
     // - for ten minutes after notifications overflowed: who commits as much rewrites everything, and then all has to be
     //   read again in any case.
     enum class Following : std::uint8_t {
         no,  // every reading is a new one: nothing is kept open, which would keep the namespace alive
         yes  // notifications go on being received between readings, and what was read stays known
     };
-    // A commit with more notifications is a large one. So many cost a millisecond, less than to start iptables or nft.
-    static constexpr std::size_t large_commit = 256;
     struct Options {
         Following following = Following::no;
         NftLimits limits = own_nft_limits;
         std::stop_token stop{};  // looked at between messages; a stopped reading fails with ECANCELED
         std::chrono::milliseconds patience{30'000};  // a reading that others outrun so long fails with EINTR
-        // Whole readings that take no more processor time are made rather than listen to large commits. With one sync a
-        // second that is a quarter of a processor at most, and verdicts come in time.
-        std::chrono::milliseconds quick{250};
-        std::chrono::milliseconds restless{10'000};  // nobody listens when nothing has changed for so long
+        std::chrono::milliseconds restless{60'000};  // nobody listens when nothing has changed for so long
     };
 
     explicit NftReader(Options options) : options_(std::move(options)), mirror_(options_.limits) {}
@@ -107,13 +101,9 @@ private:
 
     Options options_;
     bool joined_ = false;  // all that is committed is notified, since before the mirror was filled or while it was true
-    // Since the last decision whether to follow.
-    bool overflowed_ = false;         // notifications were lost
-    std::size_t largest_commit_ = 0;  // in notifications
-    std::size_t this_commit_ = 0;     // the one whose notifications are coming
+    bool overflowed_ = false;  // notifications were lost since it was last decided whether to follow
     Clock::time_point follows_again_at_{};
-    std::chrono::nanoseconds whole_reading_cost_{};  // processor time of the last one
-    Clock::time_point changed_at_{};                 // something new was read
+    Clock::time_point changed_at_{};  // something new was read
     NftMirror mirror_;
     std::optional<Sockets> sockets_;
     std::vector<NftTableKey> owned_tables_;  // when it was read last

@@ -158,10 +158,6 @@ void add_rules(int count) {
     feed("nft -f -", rules);
 }
 
-// Quick enough to be made again and again, whatever the machine is busy with; never quick enough.
-constexpr std::chrono::hours always_quick{1};
-constexpr std::chrono::milliseconds never_quick{0};
-
 struct Heard {
     std::vector<int> listeners;
     bool true_to_it = true;
@@ -253,38 +249,6 @@ TEST_CASE("nobody listens while a reading is not outrun", "[nft_churn]") {
         return most.load();
     });
     CHECK(seen == 0);
-}
-
-TEST_CASE("nobody listens to large commits where a whole reading is quick", "[nft_churn]") {
-    constexpr int large = NftReader::large_commit;
-    const auto seen = in_fresh_netns([] {
-        feed("nft -f -", table_with_chains(10));
-        Heard heard;
-        NftReader reader({.following = NftReader::Following::yes, .quick = always_quick});
-        heard.read(reader);
-        add_rules(large / 2);
-        add_rules(large / 2);  // each of them is small
-        heard.read(reader);
-        add_rules(large + 1);
-        heard.read(reader);
-        add_rules(1);
-        heard.read(reader);
-        return heard;
-    });
-    CHECK(seen.listeners == std::vector{1, 1, 0, 0});
-    CHECK(seen.true_to_it);
-
-    const auto seen_if_slow = in_fresh_netns([] {
-        feed("nft -f -", table_with_chains(10));
-        Heard slow;
-        NftReader reader({.following = NftReader::Following::yes, .quick = never_quick});
-        slow.read(reader);
-        add_rules(large + 1);
-        slow.read(reader);
-        return slow;
-    });
-    CHECK(seen_if_slow.listeners == std::vector{1, 1});
-    CHECK(seen_if_slow.true_to_it);
 }
 
 TEST_CASE("nobody listens where nothing changes", "[nft_churn]") {
