@@ -118,8 +118,8 @@ private:
         if (kube_ != nullptr) {
             options.cluster = [this] { return kube_->names(); };
         }
-        options.on_read = [this](const NodeState& state) {
-            incomplete_ = incomplete_ || !doubts(state, filter_).empty();
+        options.on_read = [this](const Reading& reading) {
+            incomplete_ = incomplete_ || !reading.conflicts->doubts.empty();
             ++reads_;
             read_ns_ = boot_clock_ns();
         };
@@ -285,7 +285,8 @@ private:
         }
         if (!begun_) {
             incomplete_ = true;
-            outputs_.tell(&Output::begin, overview(*unread_state(here_, "stopped before it was read"), filter_));
+            const auto unread = unread_state(here_, "stopped before it was read");
+            outputs_.tell(&Output::begin, overview(*unread, filter_, doubts(*unread, filter_)));
         }
         // Those that wait for a name wait no longer.
         namespaces_->each([this](TracedNetns& netns) {
@@ -423,6 +424,7 @@ private:
         const auto unread = namespaces_->unread();
         summary.unread_sources = unread.sources;
         summary.unread_rules = unread.rules;
+        summary.doubts = doubts_here();
         summary.suppressed = verdicts_.suppressed();
         summary.exit_status = status(summary.lost);
         outputs_.tell(&Output::summary, summary);
@@ -447,6 +449,14 @@ private:
         return error ? exit_failure : lost > 0 && status == exit_clean ? exit_unproven : status;
     }
 
+    // Why there may be more than what was found in this namespace.
+    [[nodiscard]] std::vector<std::string> doubts_here() {
+        auto& here = namespaces_->here();
+        return options_.all_netns || here.history().empty()
+                   ? std::vector<std::string>()
+                   : not_proven(*here.history().newest().state, here.found_conflicts().doubts);
+    }
+
     [[nodiscard]] int status(std::uint64_t lost) {
         if (error_) {
             return exit_failure;
@@ -454,9 +464,7 @@ private:
         if (verdicts_.alarmed()) {
             return exit_hijack;
         }
-        const auto& here = namespaces_->here().history();
-        const bool not_clean =
-            !options_.all_netns && (here.empty() || !not_proven(*here.newest().state, filter_).empty());
+        const bool not_clean = !options_.all_netns && (!begun_ || !doubts_here().empty());
         const bool unproven = lost > 0 || incomplete_ || not_clean || !namespaces_->current() ||
                               verdicts_.count(Verdict::unknown) > 0 || verdicts_.count(Verdict::unsettled) > 0;
         return unproven ? exit_unproven : exit_clean;

@@ -105,7 +105,7 @@ void TracedNamespaces::ask(std::uint32_t inode, StateHistory::Question question)
 }
 
 void TracedNamespaces::add(std::uint32_t inode, Reading reading) {
-    options_.on_read(*reading.read.state);
+    options_.on_read(reading);
     of(inode).add(std::move(reading));
 }
 

@@ -34,7 +34,7 @@ public:
         bool graces = false;  // see StateHistory::Sources
         Filter filter{};
         ClusterNamesSource cluster{};  // names what is here; another namespace may be of another cluster
-        std::function<void(const NodeState&)> on_read = [](const NodeState&) {};  // gets to see all that is read
+        std::function<void(const Reading&)> on_read = [](const Reading&) {};  // gets to see all that is read
     };
 
     // Begins to read the state of the namespace the calling thread is in. Error: there is no thread to be had.

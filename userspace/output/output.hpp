@@ -71,6 +71,7 @@ struct Summary {
     std::uint64_t lost = 0;
     std::vector<std::string> unread_sources;
     std::size_t unread_rules = 0;
+    std::vector<std::string> doubts{};  // why there may be more in this network namespace
     int exit_status = 0;
 
     [[nodiscard]] std::uint64_t judged() const;  // sum of verdicts

@@ -244,7 +244,7 @@ TEST_CASE("the audit table") {
     state.gone_sandboxes = {{std::string(64, '4'), 0}};
     state.boot_ns = 2 * longest_set_up_ns;
     state.index();
-    auto conflicts = find_conflicts(state, {});
+    auto conflicts = find_conflicts(state, {}).conflicts;
     add_names(conflicts.at(0), state);
     const Paper paper;
     Writer writer(paper.fd());
