@@ -130,6 +130,16 @@ std::vector<std::string> nothing_to_see(const NodeState& state, const Filter& fi
     return lines;
 }
 
+UnreadCount count_unread(const NodeState& state) {
+    UnreadCount count;
+    for (const auto& [name, status] : state.sources) {
+        if (status.kept_from_ns || status.state == SourceState::unreadable) {
+            ++(decides(source_row(name).role) ? count.deciding : count.naming);
+        }
+    }
+    return count;
+}
+
 std::vector<std::string> unread_sources(const NodeState& state) {
     std::vector<std::string> unread;
     for (const auto& [name, status] : state.sources) {

@@ -20,6 +20,8 @@ std::vector<std::string> nothing_to_see(const NodeState& state, const Filter& fi
 
 // Sources that could not be read, with why: "nf_tables (Operation not permitted)", "kubelet (...; gives only names)".
 std::vector<std::string> unread_sources(const NodeState& state);
+// The same as numbers.
+UnreadCount count_unread(const NodeState& state);
 
 // Why "no hijack" and "no conflict" would mean nothing here: what could hide one that the filter asks for (the doubts
 // of FoundConflicts), or that there are no Services at all, which every node has; one line each. Empty: it is proven.

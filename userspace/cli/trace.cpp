@@ -144,7 +144,9 @@ private:
             follow_state();
             report_names();
             tell_losses(false);
-            outputs_.tell(&Output::turn, Health{.state_reads = reads_, .state_age_ns = boot_clock_ns() - read_ns_});
+            outputs_.tell(
+                &Output::turn,
+                Health{.state_reads = reads_, .state_age_ns = boot_clock_ns() - read_ns_, .unread = unread_.count});
             manager_.turn();
             if (options_.json || !options_.journald) {  // else nothing is written there
                 outputs_.writer().check_reader();
@@ -173,7 +175,7 @@ private:
             tell_probes();
             note(fmt::format("tracing ({})", mode));
         }
-        unread_ = namespaces_->unread().sources;
+        unread_ = namespaces_->unread();
         started_ = Clock::now();
         outputs_.tell(&Output::tracing, mode);
         manager_.ready(fmt::format("tracing ({})", mode));
@@ -195,9 +197,9 @@ private:
         if (!news) {
             return;
         }
-        if (auto unread = namespaces_->unread().sources; unread != unread_) {
-            unread_ = std::move(unread);
-            outputs_.tell(&Output::unread, unread_);
+        const auto known = std::exchange(unread_, namespaces_->unread());
+        if (unread_.sources != known.sources) {
+            outputs_.tell(&Output::unread, unread_.sources);
         }
     }
 
@@ -494,7 +496,7 @@ private:
     Clock::time_point had_room_ = Clock::now();  // for existing connections, in what is to be written
     LossReport loss_report_;
     ProbeReport probe_report_;
-    std::vector<std::string> unread_;
+    TracedNamespaces::Unread unread_;
     std::unique_ptr<TracedNamespaces> namespaces_;
     std::optional<ExistingRuns> existing_;
     std::optional<Error> error_;

@@ -19,6 +19,7 @@
 #include "base/worker.hpp"
 #include "cli/existing.hpp"
 #include "cli/traced_netns.hpp"
+#include "output/output.hpp"
 
 namespace hptrace {
 
@@ -84,6 +85,7 @@ public:
     // What is not read of those that were: sources, with why, and the number of rules.
     struct Unread {
         std::vector<std::string> sources;
+        UnreadCount count{};  // of these
         std::size_t rules = 0;
     };
     [[nodiscard]] Unread unread();

@@ -110,3 +110,16 @@ TEST_CASE("a namespace that could not be entered is not read, and that decides")
     CHECK(unread_sources(state) == std::vector<std::string>{"network namespace (gone)"});
     CHECK(nothing_to_see(state, {}).empty());
 }
+
+TEST_CASE("what is unread is counted by what it is good for") {
+    auto state = ipvs_node(Backend::iptables_nft);
+    for (const auto& row : source_rows) {
+        INFO(row.name);
+        state.sources = {{std::string(row.name), {SourceState::unreadable, "no"}}};
+        CHECK(count_unread(state) == (decides(row.role) ? UnreadCount{1, 0} : UnreadCount{0, 1}));
+        state.sources = {{std::string(row.name), {SourceState::used, "no", 5}}};  // as it was before
+        CHECK(count_unread(state) == (decides(row.role) ? UnreadCount{1, 0} : UnreadCount{0, 1}));
+        state.sources = {{std::string(row.name), {SourceState::used, ""}}};
+        CHECK(count_unread(state) == UnreadCount{});
+    }
+}
