@@ -100,6 +100,16 @@ std::string to_string(const Address& address) {
     return text.data();
 }
 
+Address Prefix::masked() const {
+    auto network = address;
+    const std::size_t whole = length / 8;
+    for (std::size_t i = whole; i < network.size(); ++i) {
+        const unsigned kept = i == whole ? length % 8 : 0;
+        network.bytes.at(i) &= static_cast<std::uint8_t>(0xff00U >> kept);
+    }
+    return network;
+}
+
 bool Prefix::contains(const Address& other) const {
     if (other.family != address.family) {
         return false;

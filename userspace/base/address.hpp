@@ -51,6 +51,8 @@ struct Prefix {
     auto operator<=>(const Prefix&) const = default;
 
     [[nodiscard]] bool contains(const Address& other) const;
+    // The address without its host bits. `length` may be no longer than the address.
+    [[nodiscard]] Address masked() const;
 };
 
 // "10.0.0.0/8"; a bare address is a host prefix.

@@ -18,6 +18,8 @@ namespace hptrace {
 
 namespace {
 
+using ByName = std::function<Fd()>;
+
 constexpr std::size_t chunk_size = 65536;
 
 // File systems whose regular files are made up by the kernel while they are read.
@@ -61,15 +63,9 @@ std::unexpected<Error> cannot_be_read(int code = errno) {
 
 enum class Longer : std::uint8_t { is_refused, is_cut_off };
 
-// The permission to read is asked for with this. O_NONBLOCK: nor is the holder of a lease waited for (fcntl(2)).
-constexpr int for_reading = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-
 // Without /proc, in an empty root, there is no way but the name: what has it must still be what was looked at.
-Result<Fd> reopen_by_name(const struct stat& info, const std::filesystem::path* path) {
-    if (path == nullptr) {  // the file is there, so it must not count as absent
-        return failure("cannot be read", "/proc is not mounted");
-    }
-    Fd file(::open(path->c_str(), for_reading));
+Result<Fd> reopen_by_name(const struct stat& info, const ByName& by_name) {
+    auto file = by_name();
     struct stat now{};
     if (!file || ::fstat(file.get(), &now) != 0) {
         return cannot_be_read();
@@ -80,13 +76,13 @@ Result<Fd> reopen_by_name(const struct stat& info, const std::filesystem::path* 
     return file;
 }
 
-// What is open as O_PATH, for reading. path: its name, if the user gave it; else null.
-Result<Fd> reopen(const Fd& place, const struct stat& info, const std::filesystem::path* path) {
-    Fd file(::open(fmt::format("/proc/self/fd/{}", place.get()).c_str(), for_reading));
+// What is open as O_PATH, for reading.
+Result<Fd> reopen(const Fd& place, const struct stat& info, const ByName& by_name) {
+    Fd file(::open(fmt::format("/proc/self/fd/{}", place.get()).c_str(), open_for_reading));
     if (file) {
         return file;
     }
-    return errno == ENOENT || errno == ENOTDIR ? reopen_by_name(info, path) : cannot_be_read();
+    return errno == ENOENT || errno == ENOTDIR ? reopen_by_name(info, by_name) : cannot_be_read();
 }
 
 // /dev/null stands for an empty file on command lines, and need not be opened for that.
@@ -115,7 +111,7 @@ Result<struct stat> check_kind(const Fd& place) {
     return info;
 }
 
-Result<FileContent> read(const Fd& place, std::size_t limit, Longer longer, const std::filesystem::path* path) {
+Result<FileContent> read(const Fd& place, std::size_t limit, Longer longer, const ByName& by_name) {
     if (is_null_device(place)) {
         return FileContent();
     }
@@ -135,7 +131,7 @@ Result<FileContent> read(const Fd& place, std::size_t limit, Longer longer, cons
     if (info->st_size == 0) {
         return content;
     }
-    const auto file = reopen(place, *info, path);
+    const auto file = reopen(place, *info, by_name);
     if (!file) {
         return std::unexpected(file.error());
     }
@@ -166,7 +162,8 @@ Result<FileContent> read(const std::filesystem::path& path, std::size_t limit, L
         return cannot_be_read(ENOENT);
     }
     const Fd place(::open(path.c_str(), O_PATH | O_CLOEXEC));
-    return place ? read(place, limit, longer, &path) : cannot_be_read();
+    return place ? read(place, limit, longer, [&path] { return Fd(::open(path.c_str(), open_for_reading)); })
+                 : cannot_be_read();
 }
 
 }  // namespace
@@ -180,8 +177,8 @@ Result<FileContent> read_file_begin(const std::filesystem::path& path, std::size
     return read(path, limit, Longer::is_cut_off);
 }
 
-Result<FileContent> read_file_begin(const Fd& place, std::size_t limit) {
-    return read(place, limit, Longer::is_cut_off, nullptr);
+Result<FileContent> read_file_begin(const Fd& place, std::size_t limit, const ByName& by_name) {
+    return read(place, limit, Longer::is_cut_off, by_name);
 }
 
 bool is_absent(const Error& error) {

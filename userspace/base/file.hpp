@@ -4,9 +4,12 @@
 // business.
 #pragma once
 
+#include <fcntl.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 
 #include "base/error.hpp"
@@ -37,8 +40,13 @@ Result<std::string> read_file(const std::filesystem::path& path, std::size_t lim
 // The same; of a longer file its first `limit` bytes.
 Result<FileContent> read_file_begin(const std::filesystem::path& path, std::size_t limit);
 
-// The same of what is open as O_PATH, which is what holds it: its name may be another's by now.
-Result<FileContent> read_file_begin(const Fd& place, std::size_t limit);
+// The same of what is open as O_PATH, which is what holds it: its name may be another's by now. by_name: opens that
+// name with open_for_reading, or returns nothing and leaves errno; asked only where /proc is not mounted, and what it
+// opens must be the same file.
+Result<FileContent> read_file_begin(const Fd& place, std::size_t limit, const std::function<Fd()>& by_name);
+
+// Flags for open(2) to read a regular file. O_NONBLOCK: nor is the holder of a lease waited for (fcntl(2)).
+inline constexpr int open_for_reading = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 
 // There is no such file, or a folder on the way to it is missing.
 bool is_absent(const Error& error);

@@ -33,9 +33,15 @@ struct CloseFolder {
 };
 
 // -1 and errno: ENOSYS or, from a seccomp filter, EPERM if there is no such call; EAGAIN if folders were being moved.
-Fd open_in_root(int root, const char* path) {
-    const open_how how{.flags = O_PATH | O_CLOEXEC, .mode = 0, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+Fd open_in_root(int root, const char* path, int flags) {
+    const open_how how{
+        .flags = static_cast<__u64>(flags), .mode = 0, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
     return Fd(static_cast<int>(::syscall(SYS_openat2, root, path, &how, sizeof(how))));
+}
+
+// Of what open_in_root() leaves.
+bool is_to_be_walked(int error) {
+    return error == ENOSYS || error == EPERM || error == EAGAIN;
 }
 
 // The same in steps of one name.
@@ -148,11 +154,29 @@ Result<Fd> RootFolder::open_place(const std::filesystem::path& inside) const {
     if (path.contains('\0')) {  // the kernel would look for what is before it
         return cannot_be_read(ENOENT);
     }
-    auto place = open_in_root(folder_.get(), path.c_str());
+    auto place = open_in_root(folder_.get(), path.c_str(), O_PATH | O_CLOEXEC);
     if (place) {
         return place;
     }
-    return errno == ENOSYS || errno == EPERM || errno == EAGAIN ? Walk(folder_.get()).to(path) : cannot_be_read();
+    return is_to_be_walked(errno) ? Walk(folder_.get()).to(path) : cannot_be_read();
+}
+
+Result<FileContent> RootFolder::read_begin(const Fd& place, const std::filesystem::path& inside,
+                                           std::size_t limit) const {
+    return read_file_begin(place, limit, [&] { return open_by_name(inside); });
+}
+
+Fd RootFolder::open_by_name(const std::filesystem::path& inside) const {
+    auto file = open_in_root(folder_.get(), inside.c_str(), open_for_reading);
+    if (file || !is_to_be_walked(errno)) {
+        return file;
+    }
+    const auto folder = Walk(folder_.get()).to(inside.parent_path().native());
+    if (!folder) {
+        errno = folder.error().code;
+        return {};
+    }
+    return Fd(::openat(folder->get(), inside.filename().c_str(), open_for_reading | O_NOFOLLOW));
 }
 
 Result<std::vector<std::string>> RootFolder::list(const std::filesystem::path& inside, std::size_t limit) const {

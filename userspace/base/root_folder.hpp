@@ -9,6 +9,7 @@
 
 #include "base/error.hpp"
 #include "base/fd.hpp"
+#include "base/file.hpp"
 
 namespace hptrace {
 
@@ -30,10 +31,16 @@ public:
     // O_PATH: nothing is read, waited for or set going, whatever it is. Error: errno.
     [[nodiscard]] Result<Fd> open_place(const std::filesystem::path& inside) const;
 
+    // The first `limit` bytes of the file at `inside`, which `place` was opened for; see read_file_begin().
+    [[nodiscard]] Result<FileContent> read_begin(const Fd& place, const std::filesystem::path& inside,
+                                                 std::size_t limit) const;
+
     // The names in a folder, in no order. Error: errno, or that it has more than `limit`.
     [[nodiscard]] Result<std::vector<std::string>> list(const std::filesystem::path& inside, std::size_t limit) const;
 
 private:
+    [[nodiscard]] Fd open_by_name(const std::filesystem::path& inside) const;
+
     Fd folder_;
     std::filesystem::path path_;
 };

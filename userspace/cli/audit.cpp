@@ -18,10 +18,10 @@ namespace hptrace {
 
 namespace {
 
-AuditSummary summarize(const std::vector<Conflict>& conflicts, const std::vector<LeakedRule>& leaked,
-                       const NodeState& state, const AuditOptions& options) {
+AuditSummary summarize(const FoundConflicts& found, const std::vector<LeakedRule>& leaked, const NodeState& state,
+                       const AuditOptions& options) {
     AuditSummary summary;
-    for (const auto& conflict : conflicts) {
+    for (const auto& conflict : found.conflicts) {
         auto& count = conflict.bypass                       ? summary.harmless
                       : conflict.winner == Winner::hostport ? summary.taken
                       : conflict.winner == Winner::depends  ? summary.possible
@@ -31,7 +31,7 @@ AuditSummary summarize(const std::vector<Conflict>& conflicts, const std::vector
     summary.leaked = leaked.size();
     summary.unread_sources = unread_sources(state);
     summary.unread_rules = state.unread_rules.size();
-    summary.doubts = not_proven(state, options.filter);
+    summary.doubts = not_proven(state, found.doubts);
     summary.alarm = summary.taken > 0 || (options.strict && summary.possible + summary.leaked > 0);
     summary.exit_status = summary.alarm ? exit_hijack : summary.doubts.empty() ? exit_clean : exit_unproven;
     return summary;
@@ -78,8 +78,8 @@ int run_audit(const AuditOptions& options) {
     if (!cluster) {
         return fail(cluster.error());
     }
-    auto conflicts = find_conflicts(*state, options.filter);
-    for (auto& conflict : conflicts) {
+    auto found = find_conflicts(*state, options.filter);
+    for (auto& conflict : found.conflicts) {
         add_names(conflict, *state, cluster->get());
     }
     const auto leaked = find_leaked(*state, options.filter);
@@ -89,21 +89,21 @@ int run_audit(const AuditOptions& options) {
         options.json
             ? make_json_output(writer, {.node = state->node, .version = HPTRACE_VERSION, .netns = state->netns})
             : make_text_output(writer, {});
-    output->begin(overview(*state, options.filter));
+    output->begin(overview(*state, options.filter, found.doubts));
     if (options.json) {
-        for (const auto& conflict : conflicts) {
+        for (const auto& conflict : found.conflicts) {
             output->conflict(conflict);
         }
         for (const auto& rule : leaked) {
             output->leaked(rule);
         }
-    } else if (!conflicts.empty() || !leaked.empty()) {
-        print_audit(writer, conflicts, leaked);
+    } else if (!found.conflicts.empty() || !leaked.empty()) {
+        print_audit(writer, found.conflicts, leaked);
     }
     for (const auto& lines : {not_understood(*state), nothing_to_see(*state, options.filter)}) {
         std::ranges::for_each(lines, note);
     }
-    const auto summary = summarize(conflicts, leaked, *state, options);
+    const auto summary = summarize(found, leaked, *state, options);
     output->audited(summary);
     return finish(writer, summary.exit_status);
 }

@@ -10,7 +10,7 @@ namespace hptrace {
 
 void ConflictReport::introduce(TracedNetns& netns, ConflictWatch::ToCome to_come) {
     const auto& state = *netns.history().newest().state;
-    outputs_.tell(&Output::begin, overview(state, filter_));
+    outputs_.tell(&Output::begin, overview(state, filter_, netns.found_conflicts().doubts));
     std::ranges::for_each(not_understood(state), note_);
     static_cast<void>(netns.news());
     compare(netns, to_come);
@@ -18,12 +18,15 @@ void ConflictReport::introduce(TracedNetns& netns, ConflictWatch::ToCome to_come
 
 void ConflictReport::compare(TracedNetns& netns, ConflictWatch::ToCome to_come) {
     const auto& read = netns.history().newest();
-    auto conflicts = netns.found_conflicts();
+    auto found = netns.found_conflicts();
     const auto cluster = netns.cluster();
-    for (auto& conflict : conflicts) {
+    for (auto& conflict : found.conflicts) {
         add_names(conflict, *read.state, cluster.get());
     }
-    const auto [appeared, ended] = netns.conflicts().update(conflicts, *read.state, read.boot_ns, to_come);
+    if (found.given_up && given_up_.insert(read.state->netns).second) {
+        note_(found.doubts.back());
+    }
+    const auto [appeared, ended] = netns.conflicts().update(found, *read.state, read.boot_ns, to_come);
     tell(&Output::conflict, appeared);
     tell(&Output::conflict_ended, ended);
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <set>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -34,6 +36,7 @@ private:
     const Filter& filter_;
     TraceOutputs& outputs_;
     Note note_;
+    std::set<std::uint32_t> given_up_;  // namespaces of which it was said that not all was looked at
 };
 
 }  // namespace hptrace

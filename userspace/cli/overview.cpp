@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "judge/doubts.hpp"
 #include "judge/words.hpp"
@@ -80,7 +81,7 @@ std::string_view small_loss(SourceRole role) {
 
 }  // namespace
 
-Beginning overview(const NodeState& state, const Filter& filter) {
+Beginning overview(const NodeState& state, const Filter& filter, std::vector<std::string> doubts) {
     return {.node = state.node,
             .netns = state.netns,
             .proxy = state.proxy,
@@ -89,7 +90,7 @@ Beginning overview(const NodeState& state, const Filter& filter) {
             .ports = filter.ports,
             .unread_sources = unread_sources(state),
             .unread_rules = state.unread_rules.size(),
-            .doubts = doubts(state, filter),
+            .doubts = std::move(doubts),
             .sources = state.sources};
 }
 
@@ -129,6 +130,16 @@ std::vector<std::string> nothing_to_see(const NodeState& state, const Filter& fi
     return lines;
 }
 
+UnreadCount count_unread(const NodeState& state) {
+    UnreadCount count;
+    for (const auto& [name, status] : state.sources) {
+        if (status.kept_from_ns || status.state == SourceState::unreadable) {
+            ++(decides(source_row(name).role) ? count.deciding : count.naming);
+        }
+    }
+    return count;
+}
+
 std::vector<std::string> unread_sources(const NodeState& state) {
     std::vector<std::string> unread;
     for (const auto& [name, status] : state.sources) {
@@ -148,12 +159,11 @@ std::vector<std::string> unread_sources(const NodeState& state) {
     return unread;
 }
 
-std::vector<std::string> not_proven(const NodeState& state, const Filter& filter) {
-    auto why = doubts(state, filter);
-    if (why.empty() && state.services.empty()) {
-        why.emplace_back("there are no Services here, which every node has");
+std::vector<std::string> not_proven(const NodeState& state, std::vector<std::string> doubts) {
+    if (doubts.empty() && state.services.empty()) {
+        doubts.emplace_back("there are no Services here, which every node has");
     }
-    return why;
+    return doubts;
 }
 
 }  // namespace hptrace

@@ -10,8 +10,8 @@
 
 namespace hptrace {
 
-// The first line: what is on this node as far as the filter goes.
-Beginning overview(const NodeState& state, const Filter& filter);
+// The first line: what is on this node as far as the filter goes. doubts: FoundConflicts' of this state and filter.
+Beginning overview(const NodeState& state, const Filter& filter, std::vector<std::string> doubts);
 
 // What was not understood; one line each.
 std::vector<std::string> not_understood(const NodeState& state);
@@ -20,9 +20,11 @@ std::vector<std::string> nothing_to_see(const NodeState& state, const Filter& fi
 
 // Sources that could not be read, with why: "nf_tables (Operation not permitted)", "kubelet (...; gives only names)".
 std::vector<std::string> unread_sources(const NodeState& state);
+// The same as numbers.
+UnreadCount count_unread(const NodeState& state);
 
-// Why "no hijack" and "no conflict" would mean nothing here: what could hide one that the filter asks for (doubts()),
-// or that there are no Services at all, which every node has; one line each. Empty: it is proven.
-std::vector<std::string> not_proven(const NodeState& state, const Filter& filter);
+// Why "no hijack" and "no conflict" would mean nothing here: what could hide one that the filter asks for (the doubts
+// of FoundConflicts), or that there are no Services at all, which every node has; one line each. Empty: it is proven.
+std::vector<std::string> not_proven(const NodeState& state, std::vector<std::string> doubts);
 
 }  // namespace hptrace

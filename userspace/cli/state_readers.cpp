@@ -31,7 +31,7 @@ Reading StateReaders::read(std::uint32_t netns) {
     auto& [state, conflicts] = found_[netns];
     if (state != read.state) {
         state = read.state;
-        conflicts = std::make_shared<const std::vector<Conflict>>(find_conflicts(*state, filter_));
+        conflicts = std::make_shared<const FoundConflicts>(find_conflicts(*state, filter_));
     }
     return {.read = std::move(read), .conflicts = conflicts};
 }

@@ -20,7 +20,7 @@ namespace hptrace {
 // thread that reads, for in a large state that takes its time.
 struct Reading {
     StateRead read;
-    std::shared_ptr<const std::vector<Conflict>> conflicts;
+    std::shared_ptr<const FoundConflicts> conflicts;
 };
 
 // What reads the states of network namespaces, for a thread of its own: all calls must be made by that thread. It stays
@@ -42,7 +42,7 @@ public:
 private:
     struct Found {
         NodeStatePtr state;
-        std::shared_ptr<const std::vector<Conflict>> conflicts;
+        std::shared_ptr<const FoundConflicts> conflicts;
     };
 
     StateRead read_state(std::uint32_t netns);

@@ -21,6 +21,7 @@
 #include "cli/console.hpp"
 #include "cli/existing_run.hpp"
 #include "cli/kube.hpp"
+#include "cli/last_steps.hpp"
 #include "cli/loss_report.hpp"
 #include "cli/overview.hpp"
 #include "cli/probe_report.hpp"
@@ -46,9 +47,7 @@ using namespace std::chrono_literals;
 // milliseconds.
 constexpr auto turn_interval = 12ms;
 
-// A stop is answered within 200 ms: so long what was decided before may still wait for a state, and then the reading
-// that is under way for its end.
-constexpr auto patience_after_stop = 100ms;
+// A stop is answered within 200 ms: behind patience_after_stop so long the reading that is under way is waited for.
 constexpr auto patience_for_reading = 40ms;
 
 // So long a reader of existing connections may take nothing, while new ones are made.
@@ -118,8 +117,8 @@ private:
         if (kube_ != nullptr) {
             options.cluster = [this] { return kube_->names(); };
         }
-        options.on_read = [this](const NodeState& state) {
-            incomplete_ = incomplete_ || !doubts(state, filter_).empty();
+        options.on_read = [this](const Reading& reading) {
+            incomplete_ = incomplete_ || !reading.conflicts->doubts.empty();
             ++reads_;
             read_ns_ = boot_clock_ns();
         };
@@ -139,12 +138,15 @@ private:
         if (begun_ && !error_) {
             more = namespaces_->judge(show_, LiveJudge::Haste::none, room_for_existing());
             follow_existing();
+            start_command();
             conflicts_.ended(namespaces_->forget_gone());
             follow_modules();
             follow_state();
             report_names();
             tell_losses(false);
-            outputs_.tell(&Output::turn, Health{.state_reads = reads_, .state_age_ns = boot_clock_ns() - read_ns_});
+            outputs_.tell(
+                &Output::turn,
+                Health{.state_reads = reads_, .state_age_ns = boot_clock_ns() - read_ns_, .unread = unread_.count});
             manager_.turn();
             if (options_.json || !options_.journald) {  // else nothing is written there
                 outputs_.writer().check_reader();
@@ -173,7 +175,7 @@ private:
             tell_probes();
             note(fmt::format("tracing ({})", mode));
         }
-        unread_ = namespaces_->unread().sources;
+        unread_ = namespaces_->unread();
         started_ = Clock::now();
         outputs_.tell(&Output::tracing, mode);
         manager_.ready(fmt::format("tracing ({})", mode));
@@ -195,9 +197,9 @@ private:
         if (!news) {
             return;
         }
-        if (auto unread = namespaces_->unread().sources; unread != unread_) {
-            unread_ = std::move(unread);
-            outputs_.tell(&Output::unread, unread_);
+        const auto known = std::exchange(unread_, namespaces_->unread());
+        if (unread_.sources != known.sources) {
+            outputs_.tell(&Output::unread, unread_.sources);
         }
     }
 
@@ -209,7 +211,10 @@ private:
             incomplete_ = true;
             note(*problem);
         }
-        // Before the command can change anything they have been judged.
+    }
+
+    // Before the command can change anything, connections that exist already have been judged.
+    void start_command() {
         if (!existing_to_come() && capture_ != nullptr && command_.wanted() && !command_.started()) {
             if (const auto started = command_.start(); !started) {
                 error_ = started.error();
@@ -278,48 +283,72 @@ private:
         namespaces_->take(std::move(connection));
     }
 
-    // What was decided before the end belongs to it.
+    // What was decided before the end belongs to it, and what existed at the beginning.
     void finish_up() {
         if (enough()) {
             return;
         }
+        wait_for_no_more_names();
+        // SIGCHLD can overtake the last records.
+        take_last_decisions(turn_interval);
+        const LastSteps steps{.step = [this] { return last_step(); },
+                              .wait = [this] { wait(Clock::now() + turn_interval); },
+                              .stopped =
+                                  [this] {
+                                      handle_signals();
+                                      return stopped_at_;
+                                  }};
+        const bool all = steps.take(std::chrono::nanoseconds(StateHistory::longest_wait_ns));
+        wait_for_no_more_names();
+        take_last_decisions(0ms);
+        // Those that exist already can be very many: a stop does not wait for more of them.
+        const auto existing = stopped_at_ && !all ? TracedNamespaces::Existing::later : TracedNamespaces::Existing::too;
+        while (namespaces_->judge(show_, LiveJudge::Haste::now, existing)) {
+        }
         if (!begun_) {
             incomplete_ = true;
-            outputs_.tell(&Output::begin, overview(*unread_state(here_, "stopped before it was read"), filter_));
+            const auto unread = unread_state(here_, "stopped before it was read");
+            outputs_.tell(&Output::begin, overview(*unread, filter_, doubts(*unread, filter_)));
+        } else if (existing_to_come()) {
+            incomplete_ = true;
+            note("stopped before all connections that exist already were judged");
         }
-        // Those that wait for a name wait no longer.
+    }
+
+    LastSteps::Left last_step() {
+        namespaces_->turn();
+        if (!begun_ && !namespaces_->here().history().empty()) {
+            begin();
+        }
+        if (begun_) {
+            if (existing_to_come()) {
+                take_decisions();  // one of which may be the same connection as one that exists already
+                follow_existing();
+            }
+            if (namespaces_->judge(show_, LiveJudge::Haste::soon, room_for_existing())) {
+                return LastSteps::Left::more;
+            }
+        }
+        const bool nothing = begun_ && !existing_to_come() && namespaces_->idle();
+        return nothing || error_ || enough() ? LastSteps::Left::nothing : LastSteps::Left::waiting;
+    }
+
+    void wait_for_no_more_names() {
         namespaces_->each([this](TracedNetns& netns) {
             if (netns.conflicts().waiting() && netns.history().newest().consistent()) {
                 conflicts_.compare(netns, {});
             }
         });
-        if (capture_ != nullptr) {
-            // SIGCHLD can overtake the last records.
-            for (const auto& last : {capture_->poll(turn_interval, take_), capture_->drain(take_)}) {
-                if (!last) {
-                    error_ = last.error();
-                }
+    }
+
+    void take_last_decisions(std::chrono::milliseconds patience) {
+        if (capture_ == nullptr) {
+            return;
+        }
+        for (const auto& last : {capture_->poll(patience, take_), capture_->drain(take_)}) {
+            if (!last) {
+                error_ = last.error();
             }
-        }
-        // Those that exist already can be very many: a stop does not wait for them.
-        const auto existing = [this] {
-            return stopped_at_ ? TracedNamespaces::Existing::later : TracedNamespaces::Existing::too;
-        };
-        const auto longest = Clock::now() + std::chrono::nanoseconds(StateHistory::longest_wait_ns);
-        while (!namespaces_->idle(existing()) &&
-               Clock::now() < (stopped_at_ ? *stopped_at_ + patience_after_stop : longest)) {
-            namespaces_->turn();
-            const bool more = namespaces_->judge(show_, LiveJudge::Haste::soon, existing());
-            if (!namespaces_->idle(existing())) {
-                wait(Clock::now() + (more ? 0ms : turn_interval));
-                handle_signals();
-            }
-        }
-        while (namespaces_->judge(show_, LiveJudge::Haste::now, existing())) {
-        }
-        if (begun_ && existing_to_come()) {
-            incomplete_ = true;
-            note("stopped before all connections that exist already were judged");
         }
     }
 
@@ -423,6 +452,7 @@ private:
         const auto unread = namespaces_->unread();
         summary.unread_sources = unread.sources;
         summary.unread_rules = unread.rules;
+        summary.doubts = doubts_here();
         summary.suppressed = verdicts_.suppressed();
         summary.exit_status = status(summary.lost);
         outputs_.tell(&Output::summary, summary);
@@ -447,6 +477,14 @@ private:
         return error ? exit_failure : lost > 0 && status == exit_clean ? exit_unproven : status;
     }
 
+    // Why there may be more than what was found in this namespace.
+    [[nodiscard]] std::vector<std::string> doubts_here() {
+        auto& here = namespaces_->here();
+        return options_.all_netns || here.history().empty()
+                   ? std::vector<std::string>()
+                   : not_proven(*here.history().newest().state, here.found_conflicts().doubts);
+    }
+
     [[nodiscard]] int status(std::uint64_t lost) {
         if (error_) {
             return exit_failure;
@@ -454,9 +492,7 @@ private:
         if (verdicts_.alarmed()) {
             return exit_hijack;
         }
-        const auto& here = namespaces_->here().history();
-        const bool not_clean =
-            !options_.all_netns && (here.empty() || !not_proven(*here.newest().state, filter_).empty());
+        const bool not_clean = !options_.all_netns && (!begun_ || !doubts_here().empty());
         const bool unproven = lost > 0 || incomplete_ || not_clean || !namespaces_->current() ||
                               verdicts_.count(Verdict::unknown) > 0 || verdicts_.count(Verdict::unsettled) > 0;
         return unproven ? exit_unproven : exit_clean;
@@ -486,7 +522,7 @@ private:
     Clock::time_point had_room_ = Clock::now();  // for existing connections, in what is to be written
     LossReport loss_report_;
     ProbeReport probe_report_;
-    std::vector<std::string> unread_;
+    TracedNamespaces::Unread unread_;
     std::unique_ptr<TracedNamespaces> namespaces_;
     std::optional<ExistingRuns> existing_;
     std::optional<Error> error_;

@@ -105,7 +105,7 @@ void TracedNamespaces::ask(std::uint32_t inode, StateHistory::Question question)
 }
 
 void TracedNamespaces::add(std::uint32_t inode, Reading reading) {
-    options_.on_read(*reading.read.state);
+    options_.on_read(reading);
     of(inode).add(std::move(reading));
 }
 
@@ -250,7 +250,7 @@ TracedNamespaces::Unread TracedNamespaces::unread() {
     Unread unread;
     if (!here_->history().empty()) {
         const auto& here = *here_->history().newest().state;
-        unread = {.sources = unread_sources(here), .rules = here.unread_rules.size()};
+        unread = {.sources = unread_sources(here), .count = count_unread(here), .rules = here.unread_rules.size()};
     }
     for (auto& [inode, netns] : elsewhere_) {
         if (netns->history().empty()) {
@@ -260,9 +260,13 @@ TracedNamespaces::Unread TracedNamespaces::unread() {
         for (const auto& source : unread_sources(state)) {
             unread.sources.push_back(fmt::format("netns {}: {}", inode, source));
         }
+        const auto [deciding, naming] = count_unread(state);
+        unread.count.deciding += deciding;
+        unread.count.naming += naming;
         unread.rules += state.unread_rules.size();
     }
     if (unjudged_ > 0) {
+        ++unread.count.deciding;
         unread.sources.push_back(fmt::format("{} network namespace{} gone", unjudged_, unjudged_ == 1 ? "" : "s"));
     }
     return unread;

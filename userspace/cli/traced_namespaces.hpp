@@ -19,6 +19,7 @@
 #include "base/worker.hpp"
 #include "cli/existing.hpp"
 #include "cli/traced_netns.hpp"
+#include "output/output.hpp"
 
 namespace hptrace {
 
@@ -34,7 +35,7 @@ public:
         bool graces = false;  // see StateHistory::Sources
         Filter filter{};
         ClusterNamesSource cluster{};  // names what is here; another namespace may be of another cluster
-        std::function<void(const NodeState&)> on_read = [](const NodeState&) {};  // gets to see all that is read
+        std::function<void(const Reading&)> on_read = [](const Reading&) {};  // gets to see all that is read
     };
 
     // Begins to read the state of the namespace the calling thread is in. Error: there is no thread to be had.
@@ -84,6 +85,7 @@ public:
     // What is not read of those that were: sources, with why, and the number of rules.
     struct Unread {
         std::vector<std::string> sources;
+        UnreadCount count{};  // of these
         std::size_t rules = 0;
     };
     [[nodiscard]] Unread unread();

@@ -43,7 +43,7 @@ public:
     // this was true, or a later reading while a conflict waits for a name?
     [[nodiscard]] bool news();
     // What the filter takes of the conflicts in the state that was read last, without names.
-    [[nodiscard]] const std::vector<Conflict>& found_conflicts() const { return *found_; }
+    [[nodiscard]] const FoundConflicts& found_conflicts() const { return *found_; }
     [[nodiscard]] ClusterNamesPtr cluster() const { return cluster_ ? cluster_() : nullptr; }
     [[nodiscard]] ConflictWatch& conflicts() { return conflicts_; }
 
@@ -52,7 +52,7 @@ private:
     StateHistory history_;
     LiveJudge judge_;
     LiveJudge existing_;
-    std::shared_ptr<const std::vector<Conflict>> found_;
+    std::shared_ptr<const FoundConflicts> found_;
     ConflictWatch conflicts_;
     NodeStatePtr told_;
     std::uint64_t told_ns_ = 0;  // when that was read

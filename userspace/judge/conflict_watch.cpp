@@ -5,23 +5,25 @@
 #include <utility>
 
 #include "judge/doubts.hpp"
+#include "judge/judge.hpp"
 
 namespace hptrace {
 
-ConflictWatch::Changes ConflictWatch::update(const std::vector<Conflict>& now, const NodeState& state,
-                                             std::uint64_t read_ns, ToCome to_come) {
+ConflictWatch::Changes ConflictWatch::update(const FoundConflicts& now, const NodeState& state, std::uint64_t read_ns,
+                                             ToCome to_come) {
     Changes changes;
     std::set<std::string> present;
-    for (const auto& conflict : now) {
+    std::set<std::string> harmless;
+    for (const auto& conflict : now.conflicts) {
         if (conflict.bypass || conflict.winner == Winner::service) {
             // Who wins, and whether it does harm, follows from the endpoints as well.
-            if (!doubt_about_endpoints(state, conflict.service).empty()) {
-                present.insert(conflict.conflict_id);
-            }
+            const bool doubtful = !doubt_about_endpoints(state, conflict.service).empty();
+            (doubtful ? present : harmless).insert(conflict.conflict_id);
             continue;
         }
         present.insert(conflict.conflict_id);
-        if (must_wait(conflict, read_ns, to_come)) {
+        const bool is_known = known_.contains(conflict.conflict_id);
+        if ((!is_known && known_.size() >= most_conflicts) || must_wait(conflict, read_ns, to_come)) {
             continue;
         }
         const auto [known, first] = known_.try_emplace(conflict.conflict_id, conflict);
@@ -32,7 +34,8 @@ ConflictWatch::Changes ConflictWatch::update(const std::vector<Conflict>& now, c
     }
     std::erase_if(nameless_, [&present](const auto& entry) { return !present.contains(entry.first); });
     for (auto known = known_.begin(); known != known_.end();) {
-        if (present.contains(known->first) || may_remain(known->second, state)) {
+        const bool overlooked = now.given_up && !harmless.contains(known->first);
+        if (present.contains(known->first) || overlooked || may_remain(known->second, state)) {
             ++known;
             continue;
         }

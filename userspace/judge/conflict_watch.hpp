@@ -26,9 +26,10 @@ public:
 
     // `now`: what find_conflicts() finds in `state`, with names. Those that are harmless or that the Service wins count
     // as not there; one whose winner is another than before appears again. One ends unless what could not be read may
-    // hide it. `read_ns`: when that was read. One without a name that is to come appears once it has that, or when it
-    // still has not some seconds later. What is to come of the rule's pod is what was when it was first seen.
-    Changes update(const std::vector<Conflict>& now, const NodeState& state, std::uint64_t read_ns, ToCome to_come);
+    // hide it, or there are more than were looked for; of those it knows most_conflicts at most. `read_ns`: when that
+    // was read. One without a name that is to come appears once it has that, or when it still has not some seconds
+    // later. What is to come of the rule's pod is what was when it was first seen.
+    Changes update(const FoundConflicts& now, const NodeState& state, std::uint64_t read_ns, ToCome to_come);
     // The namespace is gone, and with it those that were reported.
     std::vector<Conflict> end();
     // One waits for a name: the state is to be read again.

@@ -4,12 +4,17 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <tuple>
-#include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
+#include "base/work.hpp"
+#include "judge/doubts.hpp"
 #include "judge/judge.hpp"
 #include "judge/match.hpp"
+#include "judge/rule_index.hpp"
 #include "judge/words.hpp"
 
 namespace hptrace {
@@ -21,66 +26,19 @@ bool is_any_address(const Service& service) {
     return !service.ip || service.kind == ServiceKind::node_port;
 }
 
-// HostPort rules by what is cheap to compare, so that the search stays linear in the Services.
-class RuleIndex {
-public:
-    explicit RuleIndex(const NodeState& state) {
-        for (const auto& rule : state.hostports) {
-            if (rule.port.first == rule.port.last) {
-                by_port_[key(rule.family, rule.protocol, rule.port.first)].push_back(&rule);
-            } else {
-                ranges_.push_back(&rule);
-            }
-        }
-    }
-
-    [[nodiscard]] std::vector<const HostPortRule*> find(const Service& service) const {
-        std::vector<const HostPortRule*> rules;
-        if (const auto found = by_port_.find(key(service.family, service.protocol, service.port));
-            found != by_port_.end()) {
-            rules = found->second;
-        }
-        for (const auto* rule : ranges_) {
-            if (rule->family == service.family && rule->protocol == service.protocol &&
-                rule->port.contains(service.port)) {
-                rules.push_back(rule);
-            }
-        }
-        std::ranges::sort(rules, {}, [](const HostPortRule* rule) { return std::tuple(rule->backend, rule->order); });
-        return rules;
-    }
-
-private:
-    static std::uint32_t key(Family family, Protocol protocol, std::uint16_t port) {
-        return static_cast<std::uint32_t>(family) << 24U | static_cast<std::uint32_t>(protocol) << 16U | port;
-    }
-
-    std::unordered_map<std::uint32_t, std::vector<const HostPortRule*>> by_port_;
-    std::vector<const HostPortRule*> ranges_;
-};
-
-bool wants_same_destination(const NodeState& state, const Service& service, const HostPortRule& rule) {
-    if (service.ip) {
-        return matches_somewhere(state, rule, {*service.ip, service.port}, service.protocol);
-    }
-    return std::ranges::any_of(state.local_addresses, [&](const LocalAddress& local) {
-        const auto& address = local.prefix.address;
-        return address.family == service.family && !is_service_device(local.device) &&
-               (service.on_loopback || !address.is_loopback()) &&
-               matches_somewhere(state, rule, {address, service.port}, service.protocol);
-    });
-}
-
 bool takes_everything(const HostPortRule& rule) {
     return !rule.conditional && !rule.host_ip && rule.not_destinations.empty();
 }
 
-bool matches(const Filter& filter, const Service& service, const HostPortRule& rule) {
+bool asks_for(const Filter& filter, const Service& service) {
     const auto any = [](const auto& list, auto test) { return list.empty() || std::ranges::any_of(list, test); };
     return any(filter.ports, [&](const PortRange& range) { return range.contains(service.port); }) &&
            any(filter.protocols, [&](Protocol protocol) { return protocol == service.protocol; }) &&
-           (!filter.family || *filter.family == service.family) &&
-           (!filter.dest || !service.ip || filter.dest->contains(*service.ip) || filter.dest->contains(rule.target.ip));
+           (!filter.family || *filter.family == service.family);
+}
+
+bool asks_for(const Filter& filter, const Service& service, const HostPortRule& rule) {
+    return !filter.dest || !service.ip || filter.dest->contains(*service.ip) || filter.dest->contains(rule.target.ip);
 }
 
 std::string hooks_text(const Service& service, const HostPortRule& rule) {
@@ -143,12 +101,14 @@ Conflict make_conflict(const Service& service, const HostPortRule& rule, const N
     return conflict;
 }
 
-}  // namespace
+// What makes a Service x HostPort rule pair the same one.
+std::string name_of(const Service& service, const HostPortRule& rule) {
+    return fmt::format("{}|{}|{}|{}|{}|{}", to_string(service.protocol),
+                       service.ip && !is_any_address(service) ? to_string(*service.ip) : "*", service.port,
+                       to_string(rule.backend), rule.chain, to_string(rule.target));
+}
 
-std::string conflict_id(const Service& service, const HostPortRule& rule) {
-    const auto name = fmt::format("{}|{}|{}|{}|{}|{}", to_string(service.protocol),
-                                  service.ip && !is_any_address(service) ? to_string(*service.ip) : "*", service.port,
-                                  to_string(rule.backend), rule.chain, to_string(rule.target));
+std::string id_of(std::string_view name) {
     std::uint32_t hash = 2166136261U;  // FNV-1a
     for (const char c : name) {
         hash = (hash ^ static_cast<std::uint8_t>(c)) * 16777619U;
@@ -156,34 +116,86 @@ std::string conflict_id(const Service& service, const HostPortRule& rule) {
     return fmt::format("c-{:08x}", hash);
 }
 
-std::vector<Conflict> find_conflicts(const NodeState& state, const Filter& filter) {
-    const RuleIndex rules(state);
-    std::vector<Conflict> conflicts;
-    std::unordered_set<std::string> known;
-    for (const auto& service : state.services) {
+class Search {
+public:
+    Search(const NodeState& state, const Filter& filter)
+        : state_(state), filter_(filter), rules_(state, comparisons_) {}
+
+    // False: too much is to be compared, or found.
+    bool run() {
+        return std::ranges::all_of(state_.services, [this](const Service& one) { return look_at(one); });
+    }
+    [[nodiscard]] std::vector<Conflict> found() && { return std::move(found_); }
+
+private:
+    bool look_at(const Service& service) {
+        if (!asks_for(filter_, service)) {
+            return true;
+        }
+        const auto rules = rules_.find(service);
+        if (!rules) {
+            return false;
+        }
         std::optional<Backend> taken;  // by a rule nothing behind it in the same back end gets past
-        for (const auto* rule : rules.find(service)) {
-            if (taken == rule->backend || !matches(filter, service, *rule) ||
-                !wants_same_destination(state, service, *rule)) {
+        for (const auto* rule : *rules) {
+            if (taken == rule->backend) {
                 continue;
             }
-            auto conflict = make_conflict(service, *rule, state);
             if (takes_everything(*rule)) {
                 taken = rule->backend;
             }
-            if (known.insert(conflict.conflict_id).second) {
-                conflicts.push_back(std::move(conflict));
+            if (asks_for(filter_, service, *rule) && !add(service, *rule)) {
+                return false;
             }
         }
+        return true;
     }
-    std::ranges::sort(conflicts, [](const Conflict& a, const Conflict& b) {
+
+    bool add(const Service& service, const HostPortRule& rule) {
+        if (!known_.insert(name_of(service, rule)).second) {
+            return true;
+        }
+        if (found_.size() >= most_conflicts ||
+            !copied_.spend(service.endpoints.size() + service.allowed_sources.size())) {
+            return false;
+        }
+        found_.push_back(make_conflict(service, rule, state_));
+        return true;
+    }
+
+    const NodeState& state_;
+    const Filter& filter_;
+    Work comparisons_{most_comparisons};
+    Work copied_{std::size_t{1} << 20U};  // endpoints and ranges of addresses: a conflict has its Service's
+    RuleIndex rules_;
+    std::unordered_set<std::string> known_;
+    std::vector<Conflict> found_;
+};
+
+}  // namespace
+
+std::string conflict_id(const Service& service, const HostPortRule& rule) {
+    return id_of(name_of(service, rule));
+}
+
+FoundConflicts find_conflicts(const NodeState& state, const Filter& filter) {
+    FoundConflicts found;
+    found.doubts = doubts(state, filter);
+    Search search(state, filter);
+    found.given_up = !search.run();
+    if (found.given_up) {
+        found.doubts.emplace_back(
+            "so many Services and HostPort rules want the same ports that not all of them were compared");
+    }
+    found.conflicts = std::move(search).found();
+    std::ranges::sort(found.conflicts, [](const Conflict& a, const Conflict& b) {
         const auto order = [](const Conflict& c) {
             const auto rank = c.winner == Winner::hostport ? 0 : c.winner == Winner::depends ? 1 : 2;
             return std::tuple(rank, c.service.port, c.service.protocol, c.service.kind, c.service.ip, c.rule.order);
         };
         return order(a) < order(b);
     });
-    return conflicts;
+    return found;
 }
 
 std::vector<LeakedRule> find_leaked(const NodeState& state, const Filter& filter) {

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
+#include <map>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -166,9 +166,21 @@ bool concerns(const UnreadRule& unread, const Conflict& conflict) {
 // Ports of what is known of Services or of HostPorts, as far as the filter asks for them.
 class Ports {
 public:
-    void add(Family family, Protocol protocol, const PortRange& range) {
-        ranges_.emplace(family, protocol, range.first, range.last);
-        longest_ = std::max<std::uint32_t>(longest_, range.last - range.first);
+    void add(Family family, Protocol protocol, const PortRange& range) { ranges_[{family, protocol}].push_back(range); }
+    // To be called between the last add() and the first meets(): leaves ranges that are apart, in order.
+    void merge() {
+        for (auto& [of, ranges] : ranges_) {
+            std::ranges::sort(ranges);
+            std::vector<PortRange> apart;
+            for (const auto& range : ranges) {
+                if (apart.empty() || range.first > apart.back().last) {
+                    apart.push_back(range);
+                } else {
+                    apart.back().last = std::max(apart.back().last, range.last);
+                }
+            }
+            ranges = std::move(apart);
+        }
     }
 
     // Is there one that the rule could match?
@@ -186,23 +198,15 @@ private:
     static constexpr std::array all_protocols{Protocol::tcp, Protocol::udp, Protocol::sctp};
 
     [[nodiscard]] bool meets(Family family, Protocol protocol, const PortRange& range) const {
-        // Nothing that begins further below reaches up to here.
-        const auto lowest =
-            range.first > longest_ ? static_cast<std::uint16_t>(range.first - longest_) : std::uint16_t{0};
-        for (auto entry = ranges_.lower_bound({family, protocol, lowest, 0}); entry != ranges_.end(); ++entry) {
-            const auto& [of_family, of_protocol, first, last] = *entry;
-            if (of_family != family || of_protocol != protocol || first > range.last) {
-                return false;
-            }
-            if (last >= range.first) {
-                return true;
-            }
+        const auto found = ranges_.find({family, protocol});
+        if (found == ranges_.end()) {
+            return false;
         }
-        return false;
+        const auto first = std::ranges::lower_bound(found->second, range.first, {}, &PortRange::last);
+        return first != found->second.end() && first->first <= range.last;
     }
 
-    std::set<std::tuple<Family, Protocol, std::uint16_t, std::uint16_t>> ranges_;
-    std::uint32_t longest_ = 0;
+    std::map<std::pair<Family, Protocol>, std::vector<PortRange>> ranges_;
 };
 
 bool asks_for(const Filter& filter, Family family, std::optional<Protocol> protocol) {
@@ -263,6 +267,8 @@ std::vector<const UnreadRule*> open_rules(const NodeState& state, const Filter& 
             }
         }
     }
+    services.merge();
+    hostports.merge();
     std::erase_if(asked_for, [&](const UnreadRule* rule) {
         return !(is_of_services(role_of(*rule)) ? hostports : services).meets(*rule);
     });

@@ -115,4 +115,10 @@ struct Conflict {
     std::optional<Pod> rule_pod;  // names/
 };
 
+struct FoundConflicts {
+    std::vector<Conflict> conflicts;
+    std::vector<std::string> doubts{};  // why there may be more, one line each; empty: these are all there are
+    bool given_up = false;              // one of them is that there are more than are looked for
+};
+
 }  // namespace hptrace

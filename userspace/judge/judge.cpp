@@ -22,7 +22,8 @@ Asked asked_by(const Connection& connection) {
 // The first HostPort rule that turns the original destination into the rewritten one; null: none. The hook may be
 // unknown, so traffic of the node itself and forwarded traffic are both tried.
 const HostPortRule* find_candidate(const Connection& connection, const NodeState& state) {
-    for (const auto& rule : state.hostports) {
+    for (const auto place : state.hostports_to(connection.rewritten.ip)) {
+        const auto& rule = state.hostports[place];
         if (rule.family == connection.original.ip.family && rule.protocol == connection.protocol &&
             target_of(rule, connection.original.port) == connection.rewritten &&
             matches_somewhere(state, rule, connection.original, connection.protocol)) {
@@ -89,15 +90,15 @@ std::string why_stale(const Connection& connection, const Service& service, cons
     if (service.proxy == ServiceProxy::ipvs) {  // which never leads anywhere through nf_nat
         return "no current rule leads there: the rule it was made by is gone, the connection stays";
     }
-    const auto leads_there = [&](const HostPortRule& rule) {
-        return rule.family == target.ip.family && rule.protocol == connection.protocol && rule.target.ip == target.ip &&
-               (rule.target.port == 0 || rule.target.port == target.port);
-    };
-    if (const auto rule = std::ranges::find_if(state.hostports, leads_there); rule != state.hostports.end()) {
-        return fmt::format(
-            "it goes to a pod with hostPort {}, which is no endpoint of the Service: the rule it was made "
-            "by is gone, the connection stays",
-            rule->port.first);
+    for (const auto place : state.hostports_to(target.ip)) {
+        const auto& rule = state.hostports[place];
+        if (rule.family == target.ip.family && rule.protocol == connection.protocol &&
+            (rule.target.port == 0 || rule.target.port == target.port)) {
+            return fmt::format(
+                "it goes to a pod with hostPort {}, which is no endpoint of the Service: the rule it was made "
+                "by is gone, the connection stays",
+                rule.port.first);
+        }
     }
     if (const auto* const stranger = stranger_at(target.ip, connection, service, state); stranger != nullptr) {
         return fmt::format(
@@ -150,12 +151,10 @@ void judge_no_service(Finding& finding, const HostPortRule* rule, const NodeStat
         finding.verdict = Verdict::other;
         return;
     }
-    const auto is_service_address = [&original](const Service& service) { return service.ip == original; };
     const auto* local = state.find_local(original);
     if (local == nullptr) {
         // Only a rule without a local check gets here: a Service's address, or any address of the world.
-        const bool services = std::ranges::any_of(state.services, is_service_address);
-        finding.verdict = services ? Verdict::exposed : Verdict::other;
+        finding.verdict = state.is_service_address(original) ? Verdict::exposed : Verdict::other;
         finding.reason_code = ReasonCode::no_local_check;
         finding.reason = reason_text(ReasonCode::no_local_check, {}, *rule, original, state);
         return;

@@ -177,8 +177,7 @@ LeftOver left_over(const HostPortRule& rule, const NodeState& state, std::uint64
     if ((owner != nullptr && has_long_had_it(*owner, state)) || is_long_gone(rule.container_id, state, boot_ns)) {
         return LeftOver::yes;
     }
-    const auto is_known = [](const Sandbox& one) { return !one.container_id.empty(); };
-    const bool missed = state.sandboxes_complete && std::ranges::any_of(state.sandboxes, is_known);
+    const bool missed = state.sandboxes_complete && state.knows_containers();
     return owner != nullptr || missed ? LeftOver::perhaps : LeftOver::no;
 }
 

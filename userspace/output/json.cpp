@@ -257,6 +257,7 @@ public:
         if (summary.unread_rules > 0) {
             json["unread_rules"] = summary.unread_rules;
         }
+        set(json, "doubts", summary.doubts);
         json["exit_status"] = summary.exit_status;
         write(json);
     }

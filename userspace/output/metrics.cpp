@@ -68,9 +68,14 @@ public:
                    .Add({})),
           unread_(BuildGauge()
                       .Name("hptrace_unread_sources")
-                      .Help("Sources of the node's state that cannot be read: verdicts are unknown")
+                      .Help("Sources of the node's state that cannot be read and could change a verdict")
                       .Register(*registry_)
                       .Add({})),
+          unread_names_(BuildGauge()
+                            .Name("hptrace_unread_name_sources")
+                            .Help("Those that only tell names, kinds or owners: verdicts are right without them")
+                            .Register(*registry_)
+                            .Add({})),
           tracing_(BuildGauge()
                        .Name("hptrace_tracing")
                        .Help("1 while connections are followed")
@@ -100,9 +105,7 @@ public:
             .Set(1);
     }
 
-    void begin(const Beginning& beginning) override {
-        unread_.Set(static_cast<double>(beginning.unread_sources.size()));
-    }
+    void begin(const Beginning&) override {}
     void tracing(std::string_view) override { tracing_.Set(1); }
 
     void probes(const std::vector<ProbedFunction>& functions) override {
@@ -162,12 +165,14 @@ public:
         lost_.Add({{"where", std::string(loss.where)}}).Increment(static_cast<double>(loss.count));
     }
     void gap(const Gap&) override {}
-    void unread(const std::vector<std::string>& sources) override { unread_.Set(static_cast<double>(sources.size())); }
+    void unread(const std::vector<std::string>&) override {}  // turn() has the numbers
     void summary(const Summary&) override { tracing_.Set(0); }
 
     void turn(const Health& health) override {
         reads_.Increment(static_cast<double>(health.state_reads) - reads_.Value());
         age_.Set(static_cast<double>(health.state_age_ns) / 1e9);
+        unread_.Set(static_cast<double>(health.unread.deciding));
+        unread_names_.Set(static_cast<double>(health.unread.naming));
         if (heartbeat_) {
             heartbeat_->beat();
         }
@@ -195,6 +200,7 @@ private:
     prometheus::Counter& reads_;
     prometheus::Gauge& age_;
     prometheus::Gauge& unread_;
+    prometheus::Gauge& unread_names_;
     prometheus::Gauge& tracing_;
     prometheus::Family<prometheus::Gauge>& probes_;
     std::set<prometheus::Gauge*> probed_;  // of probes_

@@ -55,10 +55,19 @@ struct ProbedFunction {
     std::string mode;  // "fexit", ..., "none"
 };
 
+// How many sources cannot be read, or are known only as they were read before.
+struct UnreadCount {
+    std::size_t deciding = 0;  // that can change an answer
+    std::size_t naming = 0;    // that tell only whose something is, of what kind, or what it is called
+
+    bool operator==(const UnreadCount&) const = default;
+};
+
 // How the trace itself does.
 struct Health {
     std::uint64_t state_reads = 0;   // since the start, of all namespaces
     std::uint64_t state_age_ns = 0;  // since the last one
+    UnreadCount unread{};
 };
 
 struct Summary {
@@ -71,6 +80,7 @@ struct Summary {
     std::uint64_t lost = 0;
     std::vector<std::string> unread_sources;
     std::size_t unread_rules = 0;
+    std::vector<std::string> doubts{};  // why there may be more in this network namespace
     int exit_status = 0;
 
     [[nodiscard]] std::uint64_t judged() const;  // sum of verdicts

@@ -106,7 +106,10 @@ public:
                               ? std::string("existing")
                               : local_time(static_cast<std::int64_t>(connection.boot_ns) + options_.clock_offset());
         bool first = false;
-        const auto note = note_of(finding, first);
+        const auto number = note_of(finding, first);
+        const bool dropped = connection.committed == false;
+        const auto note =
+            fmt::format("{}{}{}", number, dropped && !number.empty() ? " " : "", dropped ? "dropped" : "");
         const auto netns = in_netns(connection.netns, note.empty() ? "netns " : " netns ");
         row(finding.verdict, line_width + netns.size(),
             {time, verdict_word(finding.verdict), std::string(to_string(connection.protocol)),

@@ -136,23 +136,16 @@ const Chain* TableView::base(std::string_view hook) const {
     return found == table_->chains.end() ? nullptr : &*found;
 }
 
-Work::Work(const std::vector<TableView>& tables) : left_(std::size_t{4} << 20U) {
+Work work_for(const std::vector<TableView>& tables) {
     constexpr std::size_t per_rule = 256;
+    std::size_t units = std::size_t{4} << 20U;
     for (const TableView& view : tables) {
-        left_ += per_rule * view.rule_count();
+        units += per_rule * view.rule_count();
         for (const NftSet& set : view.table().sets) {
-            left_ += per_rule * set.elements.size();
+            units += per_rule * set.elements.size();
         }
     }
-}
-
-bool Work::spend(std::size_t units) {
-    if (units > left_) {
-        left_ = 0;
-        return false;
-    }
-    left_ -= units;
-    return true;
+    return Work(units);
 }
 
 // What a message tells of a rule: all of those that exist.
@@ -210,13 +203,17 @@ std::size_t ServiceCollector::Hash::operator()(const Key& key) const noexcept {
     return std::hash<Endpoint>{}(key.destination) ^ (static_cast<std::size_t>(key.protocol) << 1U);
 }
 
-Service& ServiceCollector::at(Service&& service) {
+Service* ServiceCollector::at(Service&& service) {
+    constexpr std::size_t units = 64;  // it is large, and has texts
+    if (!work_.spend(units)) {
+        return nullptr;
+    }
     const Key key{{service.ip.value_or(Address{service.family, {}}), service.port}, service.protocol};
     const auto [found, is_new] = places_.try_emplace(key, services_.size());
     if (is_new) {
         services_.push_back(std::move(service));
     }
-    return services_[found->second];
+    return &services_[found->second];
 }
 
 std::optional<ServiceName> parse_service_name(std::string_view text) {
@@ -240,7 +237,7 @@ RulesPart interpret_source(const std::vector<RuleTable>& tables) {
     }
     NodeState state;
     UnreadRules unread(state.unread_rules);
-    Work work(views);
+    Work work = work_for(views);
     for (const TableView& view : views) {
         interpret_hostports(view, state.hostports, unread, work);
         if (view.is_xtables() && view.table().name == "nat") {

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/work.hpp"
 #include "state/node_state.hpp"
 #include "state/rule_range.hpp"
 #include "state/ruleset.hpp"
@@ -64,19 +65,10 @@ bool TableView::any_jump(const Chain& chain, Wanted wanted) const {
     });
 }
 
-// How much may be done to interpret some tables. Chains that fork make more ways through them than there are rules, and
-// more than anyone can go: anybody with a user namespace can write such. It grows with the tables, so that real ones,
-// whatever their size, are far from it.
-class Work {
-public:
-    explicit Work(const std::vector<TableView>& tables);
-    // One unit: a rule or an element that is looked at, or a thing that is copied. False: there is not so much left,
-    // nor anything from now on.
-    [[nodiscard]] bool spend(std::size_t units);
-
-private:
-    std::size_t left_;
-};
+// How much may be done to interpret some tables; one unit: a rule or an element that is looked at, or a thing that is
+// copied. Chains that fork make more ways through them than there are rules, and more than anyone can go: anybody with
+// a user namespace can write such. It grows with the tables, so that real ones, whatever their size, are far from it.
+Work work_for(const std::vector<TableView>& tables);
 
 // Collects rules and elements of sets that were not understood, each once.
 class UnreadRules {
@@ -104,11 +96,11 @@ private:
 // are not looked at.
 class ServiceCollector {
 public:
-    explicit ServiceCollector(NodeState& state) : services_(state.services) {}
+    ServiceCollector(NodeState& state, Work& work) : services_(state.services), work_(work) {}
 
     // The Service with the address, port and protocol of `service`, which it becomes if there is none; until the next
-    // call.
-    Service& at(Service&& service);
+    // call. Null: there is not enough work left.
+    [[nodiscard]] Service* at(Service&& service);
 
 private:
     struct Key {
@@ -120,6 +112,7 @@ private:
         std::size_t operator()(const Key& key) const noexcept;
     };
     std::vector<Service>& services_;
+    Work& work_;
     std::unordered_map<Key, std::size_t, Hash> places_;
 };
 

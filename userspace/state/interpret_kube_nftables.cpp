@@ -143,6 +143,9 @@ private:
         }
         unread_.add_if_not_whole(view_, *map);
         for (const SetElement& element : map->elements) {
+            if (!work_.spend(1)) {
+                return false;
+            }
             if (!(addresses ? add_address(element) : add_node_port(element))) {
                 unread_.add(view_, *map, element);
             }
@@ -214,7 +217,7 @@ private:
         service->kind = kind_of(element.key, chain->name);
         service->ip = element.key.ip;
         service->name = name_of_chain(chain->name);
-        return fill(services_.at(*std::move(service)), *chain);
+        return add(*std::move(service), *chain);
     }
 
     bool add_node_port(const SetElement& element) {
@@ -226,7 +229,7 @@ private:
         return std::ranges::all_of(scopes_, [&](const NodePortScope& scope) {
             auto node_port = at_node_port(*service, scope);
             node_port.name = name_of_chain(chain->name);
-            return fill(services_.at(std::move(node_port)), *chain);
+            return add(std::move(node_port), *chain);
         });
     }
 
@@ -237,12 +240,14 @@ private:
         return service;
     }
 
-    // False: there are more endpoints than are followed.
-    bool fill(Service& service, const Chain& chain) {
+    // False: there are more Services or endpoints than are followed.
+    bool add(Service&& found, const Chain& chain) {
+        auto* const known = services_.at(std::move(found));
         const ChainSummary& summary = summarize(chain, 0);
-        if (!work_.spend(1 + summary.endpoints.size())) {
+        if (known == nullptr || !work_.spend(1 + summary.endpoints.size())) {
             return false;
         }
+        auto& service = *known;
         service.endpoints = summary.endpoints;
         service.persistent = summary.persistent;
         service.external_local = summary.external_local;
@@ -259,7 +264,10 @@ private:
                     service->kind = kind_of(element.key, "");
                     service->ip = element.key.ip;
                     service->name = name_of_comment(element.comment);
-                    services_.at(*std::move(service));
+                    if (services_.at(*std::move(service)) == nullptr) {
+                        unread_.add(view_, *map, element);
+                        break;
+                    }
                 } else {
                     unread_.add(view_, *map, element);
                 }
@@ -272,10 +280,13 @@ private:
                     unread_.add(view_, *map, element);
                     continue;
                 }
-                for (const NodePortScope& scope : scopes_) {
+                const bool all = std::ranges::all_of(scopes_, [&](const NodePortScope& scope) {
                     auto node_port = at_node_port(*service, scope);
                     node_port.name = name_of_comment(element.comment);
-                    services_.at(std::move(node_port));
+                    return services_.at(std::move(node_port)) != nullptr;
+                });
+                if (!all) {
+                    unread_.add(view_, *map, element);
                 }
             }
         }

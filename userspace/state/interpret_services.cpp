@@ -77,6 +77,8 @@ struct ChainSummary {
     std::vector<Prefix> allowed_sources;  // of a KUBE-FW chain
 };
 
+constexpr std::string_view too_many_services = "more Services than are followed";
+
 class NatInterpreter {
 public:
     NatInterpreter(const TableView& view, ServiceCollector& services, UnreadRules& unread, Work& work)
@@ -155,7 +157,7 @@ private:
         Service service = new_service(kind, *port);
         service.ip = ip;
         service.name = std::move(name);
-        fill(services_.at(std::move(service)), to, chain, rule);
+        add(std::move(service), to, chain, rule);
     }
 
     void add_node_ports(const Chain& node_ports, const Rule& rule) {
@@ -173,11 +175,23 @@ private:
             service.ip = scope.ip;
             service.on_loopback = scope.on_loopback;
             service.name = parse_service_name(rule.comment);
-            fill(services_.at(std::move(service)), *to, node_ports, rule);
+            if (!add(std::move(service), *to, node_ports, rule)) {
+                return;
+            }
         }
     }
 
-    // `from`, `rule`: what leads to the chain of the Service.
+    // `from`, `rule`: what leads to the chain of the Service. False: there are more than are followed.
+    bool add(Service&& service, const Chain& chain, const Chain& from, const Rule& rule) {
+        auto* const known = services_.at(std::move(service));
+        if (known == nullptr) {
+            unread_.add_rest(view_, from, rule, too_many_services);
+            return false;
+        }
+        fill(*known, chain, from, rule);
+        return true;
+    }
+
     void fill(Service& service, const Chain& chain, const Chain& from, const Rule& rule) {
         const ChainSummary& summary = summarize(chain, 0);
         if (!work_.spend(1 + service.endpoints.size() + summary.endpoints.size() + summary.allowed_sources.size())) {
@@ -257,9 +271,13 @@ private:
     static bool marks_to_drop(const Chain* to) { return to != nullptr && to->name == "KUBE-MARK-DROP"; }
 
     // Whom a KUBE-FW chain lets in, if it leaves all others to the next nat rule; else nobody.
-    [[nodiscard]] std::vector<Prefix> allowed_sources(const Chain& chain) const {
+    [[nodiscard]] std::vector<Prefix> allowed_sources(const Chain& chain) {
         std::vector<Prefix> allowed;
         for (const Rule& rule : view_.rules(chain)) {
+            if (!work_.spend(1)) {
+                unread_.add_rest(view_, chain, rule, "more Services share it than are followed");
+                return {};
+            }
             const Chain* to = view_.jump_of(rule);
             if (marks_to_drop(to)) {
                 return {};
@@ -311,8 +329,11 @@ void interpret_filter(const TableView& view, const std::vector<NodePortScope>& s
         service.protocol = port->protocol;
         service.name = parse_service_name(name);
         service.backend = view.table().backend;
-        Service& known = services.at(std::move(service));
-        known.external_local = known.external_local || local;
+        if (auto* const known = services.at(std::move(service)); known != nullptr) {
+            known->external_local = known->external_local || local;
+        } else {
+            unread.add_rest(view, chain, rule, too_many_services);
+        }
     };
     for (const std::string_view name : {"KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-NODEPORTS"}) {
         const Chain* chain = view.find(name);
@@ -350,7 +371,7 @@ bool is_ipvs_mode(const TableView& view, const Chain& kube_services) {
 }  // namespace
 
 void interpret_services(const std::vector<TableView>& tables, NodeState& state, UnreadRules& unread, Work& work) {
-    ServiceCollector services(state);
+    ServiceCollector services(state, work);
     bool iptables_mode = false;
     bool ipvs_mode = false;
     bool nftables_mode = false;

@@ -319,13 +319,16 @@ Result<std::vector<Bytes>> NetlinkSocket::receive(int flags) {
     return datagrams;
 }
 
-Result<void> NetlinkSocket::join(unsigned group, int queue) {
+void NetlinkSocket::set_queue(int bytes) {
     const int fd = mnl_socket_get_fd(socket_.get());
     // Beyond the system's limit (net.core.rmem_max) only with CAP_NET_ADMIN; a shorter queue overflows sooner, which is
     // noticed.
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &queue, sizeof(queue)) < 0) {
-        static_cast<void>(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &queue, sizeof(queue)));
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) < 0) {
+        static_cast<void>(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)));
     }
+}
+
+Result<void> NetlinkSocket::join(unsigned group) {
     if (mnl_socket_setsockopt(socket_.get(), NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0) {
         return std::unexpected(explain({.what = "cannot join a netlink group", .code = errno, .hint = {}}));
     }

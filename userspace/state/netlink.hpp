@@ -211,9 +211,11 @@ public:
     // one there is none. Not more than a few hundred at a time: their answers wait in the socket.
     Result<void> exchange_all(std::span<Request> requests, const AnswerHandler& answer, const RefusalHandler& refusal);
 
-    // What is announced to this multicast group is received from now on, up to `queue` bytes until drain() takes it.
+    // So many bytes may wait to be received. (The kernel counts its own overhead too, and doubles the number for that.)
+    void set_queue(int bytes);
+    // What is announced to this multicast group is received from now on, and waits until drain() takes it.
     // NETLINK_NETFILTER loads the group's subsystem (nfnetlink_bind): check first that it is present.
-    Result<void> join(unsigned group, int queue);
+    Result<void> join(unsigned group);
     // Hands every message that was announced so far to `handle`; does not wait for more. ENOBUFS: some were lost.
     Result<void> drain(const MessageHandler& handle);
     // Waits until something is announced. False: nothing was, for that long.

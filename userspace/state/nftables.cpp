@@ -6,14 +6,17 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/memory.hpp"
 #include "base/presence.hpp"
 #include "state/set_names.hpp"
 
 namespace hptrace {
 namespace {
 
-// Bytes of notifications that may wait, in the kernel's memory.
-constexpr int notification_queue = 8 << 20;
+// Bytes of notifications that may wait, in the kernel's memory: between readings, and during one, which a sync of a
+// kube-proxy with 10,000 Services must not spoil.
+constexpr int queue_between_readings = 8 << 20;
+constexpr int queue_while_reading = 32 << 20;
 // How long nobody listens between readings after one did.
 constexpr std::chrono::minutes quiet_time{10};
 
@@ -60,12 +63,21 @@ Result<void> NftReader::open() {
 
 bool NftReader::follows() const {
     return options_.following == Following::yes && mirror_.objects() <= kept_nft_objects &&
-           std::chrono::steady_clock::now() >= follows_again_at_;
+           Clock::now() >= follows_again_at_;
 }
 
 void NftReader::close() {
     sockets_.reset();
+    joined_ = false;
     mirror_.restart(0);
+}
+
+Result<void> NftReader::join() {
+    mirror_.restart(0);
+    mirror_.begin_reading();
+    sockets_->notifications.set_queue(queue_while_reading);
+    joined_ = true;
+    return sockets_->notifications.join(NFNLGRP_NFTABLES);
 }
 
 Result<void> NftReader::catch_up() {
@@ -180,8 +192,10 @@ Result<bool> NftReader::round() {
     if (*generation == mirror_.generation()) {
         return true;
     }
-    // What is committed is notified when all of it is visible; its last notification is the generation.
-    static_cast<void>(sockets_->notifications.wait(commit_wait));
+    if (joined_) {
+        // What is committed is notified when all of it is visible; its last notification is the generation.
+        static_cast<void>(sockets_->notifications.wait(commit_wait));
+    }
     return false;
 }
 
@@ -195,15 +209,52 @@ Result<void> NftReader::reopen_dump() {
     return {};
 }
 
+Result<bool> NftReader::glance() {
+    if (joined_) {
+        return false;
+    }
+    const auto done = round();
+    if (done || !is_outrun(done.error())) {
+        return done;
+    }
+    const auto reopened = reopen_dump();
+    return reopened ? Result<bool>(false) : std::unexpected(reopened.error());
+}
+
+Result<void> NftReader::begin_following() {
+    if (joined_ || !follows()) {
+        return {};
+    }
+    sockets_->notifications.set_queue(queue_between_readings);
+    if (const auto joined = sockets_->notifications.join(NFNLGRP_NFTABLES); !joined) {
+        return joined;
+    }
+    const auto generation = sockets_->dump.generation();
+    if (!generation) {
+        return std::unexpected(generation.error());
+    }
+    joined_ = *generation == mirror_.generation();
+    return {};
+}
+
 Result<void> NftReader::refresh() {
     mirror_.begin_reading();
-    const auto begun = std::chrono::steady_clock::now();
-    while (std::chrono::steady_clock::now() - begun < options_.patience) {
+    const auto begun = Clock::now();
+    if (const auto done = glance(); !done || *done) {
+        return done ? begin_following() : std::unexpected(done.error());
+    }
+    if (joined_) {
+        sockets_->notifications.set_queue(queue_while_reading);
+    } else if (const auto joined = join(); !joined) {
+        return joined;
+    }
+    while (Clock::now() - begun < options_.patience) {
         if (const auto go_on = stopped(); !go_on) {
             return go_on;
         }
         const auto done = round();
         if (done && *done) {
+            sockets_->notifications.set_queue(queue_between_readings);
             return {};
         }
         if (!done) {
@@ -219,11 +270,19 @@ Result<void> NftReader::refresh() {
 }
 
 Result<bool> NftReader::owned_tables_went() {
-    if (!mirror_.has_owned_tables()) {
+    if (owned_tables_.empty()) {
         return false;
     }
     const auto tables = list_tables();
-    return tables ? Result<bool>(mirror_.set_tables(*tables)) : std::unexpected(tables.error());
+    if (!tables) {
+        return std::unexpected(tables.error());
+    }
+    if (mirror_.listed()) {
+        mirror_.set_tables(*tables);
+    }
+    return std::ranges::any_of(owned_tables_, [&tables](const NftTableKey& owned) {
+        return std::ranges::find(*tables, owned, &NftTableMessage::table) == tables->end();
+    });
 }
 
 ReadIfNew<std::vector<RuleTable>> NftReader::read_open(std::optional<std::uint64_t> known) {
@@ -239,14 +298,11 @@ ReadIfNew<std::vector<RuleTable>> NftReader::read_open(std::optional<std::uint64
     if (version(*generation) == known) {
         return std::nullopt;
     }
-    if (!mirror_.listed()) {
-        if (const auto joined = sockets_->notifications.join(NFNLGRP_NFTABLES, notification_queue); !joined) {
-            return std::unexpected(joined.error());
-        }
-    }
+    changed_at_ = Clock::now();
     if (const auto refreshed = refresh(); !refreshed) {
         return std::unexpected(refreshed.error());
     }
+    owned_tables_ = mirror_.owned_tables();
     const auto found = version(mirror_.generation());
     return Versioned{found, mirror_.lend()};
 }
@@ -268,12 +324,22 @@ ReadIfNew<std::vector<RuleTable>> NftReader::read_if_new(std::optional<std::uint
     }
     auto read = read_open(known);
     if (std::exchange(overflowed_, false)) {
-        follows_again_at_ = std::chrono::steady_clock::now() + quiet_time;
+        follows_again_at_ = Clock::now() + quiet_time;
     }
-    if (!follows() || (!read && !keep_what_is_known(read.error()))) {
+    if (!joined_ || !follows() || (!read && !keep_what_is_known(read.error()))) {
         close();
     }
+    if (read && !*read) {
+        rest();
+    }
     return read;
+}
+
+void NftReader::rest() {
+    if (sockets_ && Clock::now() - changed_at_ >= options_.restless) {
+        close();
+        give_back_memory();
+    }
 }
 
 void NftReader::give_back(std::vector<RuleTable> tables) {

@@ -22,26 +22,32 @@ inline constexpr std::size_t kept_nft_objects = 250'000;
 
 // Reads the ruleset of one network namespace, again and again.
 //
-// It joins NFNLGRP_NFTABLES, then dumps each chain and set by itself; those that a notification tells of are dumped
-// again, until none is left and the kernel's generation is the one that was notified last. So a commit costs what it
-// changed, and a read ends also where somebody commits all the time. In the generation that was current when it joined
-// a commit may have been under way, of which nothing was visible yet: some nanoseconds, nf_tables_commit(). Who counts
-// commits (StateRead::consistent) sees it.
+// Each chain and set is dumped by itself. If the generation is the same before and after, that is the ruleset. Else
+// somebody commits meanwhile: then it joins NFNLGRP_NFTABLES and dumps again; chains and sets that a notification tells
+// of are dumped once more, until none is left and the kernel's generation is the one that was notified last. So a
+// commit costs what it changed, and a read ends also where somebody commits all the time. In the generation that was
+// current when reading began a commit may have been under way: what is not subject to generations (names of chains,
+// sets of intervals) is visible only at its end, nf_tables_commit(). Who counts commits (StateRead::consistent) sees
+// it.
 class NftReader {
 public:
-    // The kernel makes notifications only where somebody listens, and they are not free: a commit of 170,000 rules
-    // takes 60 % longer then (some 20 us a rule), while one of a few rules is lost in what it costs anyway. So where
-    // they overflow nobody listens between readings for the next ten minutes: who commits as much rewrites everything,
-    // as kube-proxy did before 1.27 at each sync, and then all has to be read again in any case.
+    // The kernel makes notifications only where somebody listens, and whoever commits pays for them: some 5 us and 9
+    // KiB of the kernel's memory, until the commit ends, for each rule (nlmsg_new(NLMSG_GOODSIZE) in
+    // nf_tables_rule_notify). That is 15 % more for a sync of a kube-proxy that rewrites its list of 1,000 Services,
+    // and 2 GB and 40 % more for all rules of 10,000. So nobody listens
+    // - while nothing changes: the first reading after that is a whole one;
+    // - for ten minutes after notifications overflowed: who commits as much rewrites everything, and then all has to be
+    //   read again in any case.
     enum class Following : std::uint8_t {
         no,  // every reading is a new one: nothing is kept open, which would keep the namespace alive
-        yes  // notifications go on being received, and what was read stays known
+        yes  // notifications go on being received between readings, and what was read stays known
     };
     struct Options {
         Following following = Following::no;
         NftLimits limits = own_nft_limits;
         std::stop_token stop{};  // looked at between messages; a stopped reading fails with ECANCELED
         std::chrono::milliseconds patience{30'000};  // a reading that others outrun so long fails with EINTR
+        std::chrono::milliseconds restless{60'000};  // nobody listens when nothing has changed for so long
     };
 
     explicit NftReader(Options options) : options_(std::move(options)), mirror_(options_.limits) {}
@@ -53,6 +59,9 @@ public:
     // What read_if_new() gave, once it is no longer needed: the next reading dumps only what has changed. Without it
     // the next one dumps all.
     void give_back(std::vector<RuleTable> tables);
+    // Ceases to listen if nothing has changed for some time (Options::restless). To be called now and then while there
+    // is nothing to read.
+    void rest();
 
 private:
     struct Sockets {
@@ -62,6 +71,8 @@ private:
 
     Result<void> open();
     void close();
+    // From now on what is committed is notified, of what was before nothing is known.
+    Result<void> join();
     // Everything that was notified is in the mirror then.
     Result<void> catch_up();
     Result<void> list();
@@ -74,6 +85,10 @@ private:
     bool keep_what_is_known(const Error& error);
     // False: another round is needed.
     Result<bool> round();
+    // Reads without listening. False: somebody committed meanwhile, or a reading like that is of no use.
+    Result<bool> glance();
+    // What was read without listening is followed from now on, unless it has changed since.
+    Result<void> begin_following();
     Result<bool> owned_tables_went();
     ReadIfNew<std::vector<RuleTable>> read_open(std::optional<std::uint64_t> known);
     [[nodiscard]] Result<void> stopped() const;
@@ -82,12 +97,17 @@ private:
     // Notifications go on being received between readings.
     [[nodiscard]] bool follows() const;
 
+    using Clock = std::chrono::steady_clock;
+
     Options options_;
-    bool overflowed_ = false;                                   // notifications were lost in this reading
-    std::chrono::steady_clock::time_point follows_again_at_{};  // after some were
+    bool joined_ = false;  // all that is committed is notified, since before the mirror was filled or while it was true
+    bool overflowed_ = false;  // notifications were lost since it was last decided whether to follow
+    Clock::time_point follows_again_at_{};
+    Clock::time_point changed_at_{};  // something new was read
     NftMirror mirror_;
     std::optional<Sockets> sockets_;
-    std::uint32_t went_ = 0;  // how often tables went with their owner
+    std::vector<NftTableKey> owned_tables_;  // when it was read last
+    std::uint32_t went_ = 0;                 // how often tables went with their owner
 };
 
 }  // namespace hptrace

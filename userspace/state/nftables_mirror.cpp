@@ -165,8 +165,14 @@ void NftMirror::put_table(const NftTableMessage& message) {
     }
 }
 
-bool NftMirror::has_owned_tables() const {
-    return std::ranges::any_of(tables_, [](const auto& item) { return item.second.owned; });
+std::vector<NftTableKey> NftMirror::owned_tables() const {
+    std::vector<NftTableKey> owned;
+    for (const auto& [key, table] : tables_) {
+        if (table.owned) {
+            owned.push_back(key);
+        }
+    }
+    return owned;
 }
 
 Result<void> NftMirror::add_set(const Message& message) {

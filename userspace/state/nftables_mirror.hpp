@@ -67,7 +67,8 @@ public:
     // Of a dump of all tables. Those that it does not tell of are forgotten: they went with their owner, which no
     // generation and no notification says. True: some did.
     bool set_tables(const std::vector<NftTableMessage>& tables);
-    [[nodiscard]] bool has_owned_tables() const;
+    // Those that go with their owner.
+    [[nodiscard]] std::vector<NftTableKey> owned_tables() const;
 
     // Chains, rules and elements that are known, lent ones too.
     [[nodiscard]] std::size_t objects() const { return objects_; }

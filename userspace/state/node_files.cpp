@@ -55,7 +55,7 @@ Result<std::optional<FileContent>> NodeFiles::read(const std::filesystem::path& 
     if (!S_ISREG(info->st_mode)) {
         return std::nullopt;
     }
-    auto content = read_file_begin(*place, std::min(limit, bytes_left_));
+    auto content = root_.read_begin(*place, file, std::min(limit, bytes_left_));
     if (!content) {
         return std::unexpected(std::move(content.error()));
     }

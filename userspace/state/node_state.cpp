@@ -2,7 +2,9 @@
 #include "state/node_state.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <tuple>
+#include <utility>
 
 namespace hptrace {
 
@@ -113,18 +115,17 @@ void NodeState::index() {
     for (std::size_t i = 0; i < services.size(); ++i) {
         by_destination_.try_emplace({.destination = index_key(services[i]), .protocol = services[i].protocol}, i);
     }
-    local_by_address_.clear();
-    local_prefixes_.clear();
-    for (std::size_t i = 0; i < local_addresses.size(); ++i) {
-        const auto& prefix = local_addresses[i].prefix;
-        if (is_host_prefix(prefix)) {
-            local_by_address_.try_emplace(prefix.address, i);
-        } else {
-            local_prefixes_.push_back(i);
+    service_addresses_.clear();
+    for (const auto& service : services) {
+        if (service.ip) {
+            service_addresses_.insert(*service.ip);
         }
     }
-    std::ranges::sort(local_prefixes_, std::ranges::greater{},
-                      [this](std::size_t i) { return local_addresses[i].prefix.length; });
+    hostports_by_target_.clear();
+    for (std::size_t i = 0; i < hostports.size(); ++i) {
+        hostports_by_target_[hostports[i].target.ip].push_back(i);
+    }
+    index_local_addresses();
     sandbox_by_id_.clear();
     sandbox_by_ip_.clear();
     for (std::size_t i = 0; i < sandboxes.size(); ++i) {
@@ -134,6 +135,25 @@ void NodeState::index() {
         for (const auto& ip : sandboxes[i].ips) {
             sandbox_by_ip_.insert_or_assign(ip, i);
         }
+    }
+}
+
+void NodeState::index_local_addresses() {
+    local_by_address_.clear();
+    std::map<std::uint8_t, LocalNetworks, std::greater<>> networks;  // by length
+    for (std::size_t i = 0; i < local_addresses.size(); ++i) {
+        const auto& prefix = local_addresses[i].prefix;
+        if (is_host_prefix(prefix)) {
+            local_by_address_.try_emplace(prefix.address, i);
+        } else {
+            auto& same_length = networks[prefix.length];
+            same_length.length = prefix.length;
+            same_length.places.try_emplace(prefix.masked(), i);
+        }
+    }
+    local_networks_.clear();
+    for (auto& [length, same_length] : networks) {
+        local_networks_.push_back(std::move(same_length));
     }
 }
 
@@ -158,9 +178,15 @@ const LocalAddress* NodeState::find_local(const Address& address) const {
     if (const auto host = local_by_address_.find(address); host != local_by_address_.end()) {
         return &local_addresses[host->second];
     }
-    const auto prefix = std::ranges::find_if(
-        local_prefixes_, [&](std::size_t i) { return local_addresses[i].prefix.contains(address); });
-    return prefix == local_prefixes_.end() ? nullptr : &local_addresses[*prefix];
+    for (const auto& [length, places] : local_networks_) {
+        if (length > address.size() * 8) {
+            continue;  // the other family's
+        }
+        if (const auto found = places.find(Prefix{address, length}.masked()); found != places.end()) {
+            return &local_addresses[found->second];
+        }
+    }
+    return nullptr;
 }
 
 const Sandbox* NodeState::find_sandbox(std::string_view container_id) const {
@@ -171,6 +197,12 @@ const Sandbox* NodeState::find_sandbox(std::string_view container_id) const {
 const Sandbox* NodeState::find_sandbox(const Address& ip) const {
     const auto found = sandbox_by_ip_.find(ip);
     return found == sandbox_by_ip_.end() ? nullptr : &sandboxes[found->second];
+}
+
+const std::vector<std::size_t>& NodeState::hostports_to(const Address& target) const {
+    static const std::vector<std::size_t> none;
+    const auto found = hostports_by_target_.find(target);
+    return found == hostports_by_target_.end() ? none : found->second;
 }
 
 bool NodeState::all_sources_read() const {

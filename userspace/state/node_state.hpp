@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/address.hpp"
@@ -207,15 +208,23 @@ struct NodeState {
     // The Service this destination belongs to, exact address before "any local address"; null: none.
     // O(1): uses the index built by index().
     [[nodiscard]] const Service* find_service(const Endpoint& destination, Protocol protocol) const;
-    // In the local routing table ("addrtype LOCAL").
+    // In the local routing table ("addrtype LOCAL"). Also O(1), but for the number of different prefix lengths there.
     [[nodiscard]] const LocalAddress* find_local(const Address& address) const;
     [[nodiscard]] const Sandbox* find_sandbox(std::string_view container_id) const;
     [[nodiscard]] const Sandbox* find_sandbox(const Address& ip) const;
+    // Some container is known by its id.
+    [[nodiscard]] bool knows_containers() const { return !sandbox_by_id_.empty(); }
+    // Places in `hostports`, in its order, of the rules that lead to the address.
+    [[nodiscard]] const std::vector<std::size_t>& hostports_to(const Address& target) const;
+    // A Service has this address of its own.
+    [[nodiscard]] bool is_service_address(const Address& address) const { return service_addresses_.contains(address); }
     [[nodiscard]] bool all_sources_read() const;
     // Must be called once, after filling and before sharing.
     void index();
 
 private:
+    void index_local_addresses();
+
     struct Key {
         Endpoint destination;
         Protocol protocol;
@@ -225,8 +234,16 @@ private:
         std::size_t operator()(const Key& key) const noexcept;
     };
     std::unordered_map<Key, std::size_t, KeyHash> by_destination_;
+    // Entries of local_addresses with a prefix of this length, by the network.
+    struct LocalNetworks {
+        std::uint8_t length = 0;
+        std::unordered_map<Address, std::size_t> places;
+    };
+
+    std::unordered_set<Address> service_addresses_;
+    std::unordered_map<Address, std::vector<std::size_t>> hostports_by_target_;
     std::unordered_map<Address, std::size_t> local_by_address_;
-    std::vector<std::size_t> local_prefixes_;  // local entries that are not host prefixes (127.0.0.0/8), longest first
+    std::vector<LocalNetworks> local_networks_;  // those that are no host prefixes (127.0.0.0/8), longest first
     std::map<std::string, std::size_t, std::less<>> sandbox_by_id_;
     std::unordered_map<Address, std::size_t> sandbox_by_ip_;
 };

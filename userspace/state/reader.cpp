@@ -208,6 +208,7 @@ StateRead NodeReader::read() {
 }
 
 bool NodeReader::announced() {
+    sources_.rest_nf_tables();
     routes_announced_ = sources_.routes_changed() || routes_announced_;
     return routes_announced_ || sources_.pods_announced();
 }

@@ -62,6 +62,8 @@ public:
     // Sources that cannot be read are marked in NodeState::sources; that is not a failure.
     StateRead read();
     // Has a source that no counter counts announced a change since the last reading began? Cheap: nothing is read.
+    // Asked about once a second while nothing else is read; so here it ceases to listen to what has not changed for
+    // long.
     [[nodiscard]] bool announced();
 
 private:

@@ -104,6 +104,7 @@ NodeSources all_sources(PodFolders folders, PodSource::Watching watching, std::f
         .pods = [pods] { return pods->news(); },
         .pods_announced = [pods] { return pods->announced(); },
         .give_back_nf_tables = [nf_tables](auto tables) { nf_tables->give_back(std::move(tables)); },
+        .rest_nf_tables = [nf_tables] { nf_tables->rest(); },
     };
 }  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks): the functions own what they hold
 

@@ -37,6 +37,7 @@ struct NodeSources {
     std::function<bool()> pods_announced;       // PodSource::announced
     // What nf_tables gave, once it is no longer needed: reading it again then costs what has changed.
     std::function<void(std::vector<RuleTable>)> give_back_nf_tables = [](std::vector<RuleTable> /*tables*/) {};
+    std::function<void()> rest_nf_tables = [] {};  // NftReader::rest
 };
 
 // The node's own. The network namespace of the calling thread and the folders are listened to from now on; the

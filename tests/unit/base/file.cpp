@@ -2,8 +2,6 @@
 #include "base/file.hpp"
 
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -20,6 +18,7 @@
 #include <thread>
 
 #include "temporary_folder.hpp"
+#include "without_proc.hpp"
 
 using namespace hptrace;
 
@@ -166,14 +165,10 @@ TEST_CASE("Where there is no /proc a file is read all the same") {
     REQUIRE(::mkfifo((folder.path() / "pipe").c_str(), 0600) == 0);
     std::string stored;
     std::string pipe;
-    std::thread([&] {  // mounts of its own, as a program in an empty root has none
-        if (::unshare(CLONE_NEWNS) == 0 && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-            ::umount2("/proc", MNT_DETACH) == 0) {
-            stored = why_not(folder.path() / "stored");
-            pipe = why_not(folder.path() / "pipe");
-        }
-    })
-        .join();
+    REQUIRE(without_proc([&] {
+        stored = why_not(folder.path() / "stored");
+        pipe = why_not(folder.path() / "pipe");
+    }));
     CHECK(stored == "read: text");
     CHECK(pipe == "not a file but a pipe");
 }

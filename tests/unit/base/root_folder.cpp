@@ -25,6 +25,7 @@
 
 #include "base/file.hpp"
 #include "temporary_folder.hpp"
+#include "without_proc.hpp"
 
 using namespace hptrace;
 namespace fs = std::filesystem;
@@ -83,7 +84,7 @@ private:
 std::string read_in(const fs::path& root, const fs::path& inside) {
     const auto folder = RootFolder::open(root);
     const auto place = folder ? folder->open_place(inside) : std::unexpected(folder.error());
-    const auto content = place ? read_file_begin(*place, limit) : std::unexpected(place.error());
+    const auto content = place ? folder->read_begin(*place, inside, limit) : std::unexpected(place.error());
     return content ? content->text : describe(content.error());
 }
 
@@ -102,6 +103,27 @@ TEST_CASE("Paths count from the root folder") {
         CHECK(read_in(tree.path(), "file/below") == "cannot be read: Not a directory");
         CHECK(read_in(tree.path(), "file/..") == "cannot be read: Not a directory");
         CHECK(read_in(tree.path(), std::string("file\0more", 9)) == "cannot be read: No such file or directory");
+    });
+}
+
+TEST_CASE("Files are read where there is no /proc, too") {
+    const Tree tree;
+    tree.link("/folder/file", "absolute");
+    with_and_without_openat2([&] {
+        std::vector<std::string> read;
+        const bool done = without_proc([&] {
+            for (const auto* const file : {"file", "/folder/file", "folder/../file", "../secret", "absolute"}) {
+                read.push_back(read_in(tree.path(), file));
+            }
+        });
+        REQUIRE(done);
+        REQUIRE(read.size() == 5);
+        CHECK(read[0] == "inside");
+        CHECK(read[1] == "deeper");
+        CHECK(read[2] == "inside");
+        CHECK(read[3] == "cannot be read: No such file or directory");
+        // A link is followed by openat2() alone, which does not let it lead out.
+        CHECK((read[4] == "deeper" || read[4] == "cannot be read: Too many levels of symbolic links"));
     });
 }
 

@@ -47,7 +47,7 @@ TEST_CASE("a line accepts what all its words fit") {
 TEST_CASE("a conflict is accepted like its connections, a connection without alarm is not") {
     auto state = ipvs_node(Backend::iptables_nft);
     state.index();
-    const auto conflict = find_conflicts(state, {}).front();
+    const auto conflict = find_conflicts(state, {}).conflicts.front();
     CHECK(accepted("conflict=" + conflict.conflict_id).covers(conflict));
     CHECK(accepted("conflict=" + conflict.conflict_id).covers(hijack()));
     CHECK_FALSE(accepted("pod=default/*").covers(conflict));  // its pod is not known

@@ -2,39 +2,23 @@
 // Connections that exist, from a real conntrack, judged beside a trace: piece by piece.
 #include "cli/existing_run.hpp"
 
-#include <fmt/format.h>
 #include <poll.h>
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
-#include <fstream>
 #include <map>
 #include <utility>
 #include <vector>
 
 #include "base/clock.hpp"
+#include "many_connections.hpp"
 #include "state/fresh_netns.hpp"
-#include "temporary_folder.hpp"
 
 using namespace hptrace;
 
 namespace {
 
 constexpr std::size_t many = 20'000;
-
-// Connections to a Service, of which nothing else is known: 10.224.0.1:1024 and so on to 10.96.0.1:80.
-void fill_conntrack() {
-    const TemporaryFolder folder;
-    const auto path = folder.path() / "entries";
-    {
-        std::ofstream file(path);
-        for (std::size_t i = 0; i < many; ++i) {
-            file << "-A -p tcp --state ESTABLISHED --timeout 600 -s 10.224.0.1 -d 10.96.0.1 --sport " << 1024 + i
-                 << " --dport 80 --dst-nat 10.224.0.9:8080\n";
-        }
-    }
-    run(fmt::format("conntrack --load-file {} >/dev/null 2>&1", path.native()));
-}
 
 struct Seen {
     std::map<Endpoint, int> clients;  // how often each was told
@@ -75,7 +59,7 @@ bool each_once(const Seen& seen) {
 
 TEST_CASE("existing connections are judged piece by piece, each once") {
     const auto seen = in_fresh_netns([] {
-        fill_conntrack();
+        make_connections(many);
         return judge_all({}, [](std::uint64_t) { return true; });
     });
     CHECK(seen.clients.size() == many);
@@ -86,7 +70,7 @@ TEST_CASE("existing connections are judged piece by piece, each once") {
 
 TEST_CASE("what is seen being made does not exist already, also if its decision comes late") {
     const auto seen = in_fresh_netns([] {
-        fill_conntrack();
+        make_connections(many);
         Connection live;
         live.netns = current_netns_inode().value();
         live.client = parse_endpoint("10.224.0.1:1500").value();

@@ -32,6 +32,7 @@ struct FakeNode {
     int reads = 0;
     int looks = 0;  // for what was announced
     std::optional<StateHistory::Question> asked;
+    ClusterNamesSource cluster{};
 
     StateHistory& history() {
         if (!history_) {
@@ -46,6 +47,14 @@ struct FakeNode {
             });
         }
         return *history_;
+    }
+
+    // What judges by it.
+    LiveJudge& judge() {
+        if (!judge_) {
+            judge_.emplace(history(), cluster);
+        }
+        return *judge_;
     }
 
     // What a reading that begins now finds.
@@ -119,37 +128,38 @@ struct FakeNode {
 
 private:
     std::optional<StateHistory> history_;
+    std::optional<LiveJudge> judge_;
 };
 
 // What the judge hands over at a few turns, until what it asks for comes no sooner than the next time.
-inline std::vector<Finding> turn(FakeNode& node, LiveJudge& judge, LiveJudge::Haste haste = LiveJudge::Haste::none) {
+inline std::vector<Finding> turn(FakeNode& node, LiveJudge::Haste haste = LiveJudge::Haste::none) {
     std::vector<Finding> findings;
     const auto keep = [&findings](const Finding& finding) { findings.push_back(finding); };
     constexpr int turns = 4;
     for (int i = 0; i < turns; ++i) {
-        while (judge.judge(keep, haste)) {
+        while (node.judge().judge(keep, haste)) {
         }
         if (!node.answer()) {
             break;
         }
     }
-    while (judge.judge(keep, haste)) {
+    while (node.judge().judge(keep, haste)) {
     }
     return findings;
 }
 
 // The same for the last time.
-inline std::vector<Finding> finish(FakeNode& node, LiveJudge& judge) {
-    auto findings = turn(node, judge, LiveJudge::Haste::soon);
-    auto rest = turn(node, judge, LiveJudge::Haste::now);
+inline std::vector<Finding> finish(FakeNode& node) {
+    auto findings = turn(node, LiveJudge::Haste::soon);
+    auto rest = turn(node, LiveJudge::Haste::now);
     findings.insert(findings.end(), rest.begin(), rest.end());
     return findings;
 }
 
 // The verdict on one connection, without waiting.
-inline Finding judged(FakeNode& node, LiveJudge& judge, const Connection& connection) {
-    judge.take(connection);
-    auto findings = finish(node, judge);
+inline Finding judged(FakeNode& node, const Connection& connection) {
+    node.judge().take(connection);
+    auto findings = finish(node);
     return findings.size() == 1 ? std::move(findings.front()) : Finding{};
 }
 

@@ -14,9 +14,7 @@ using namespace hptrace::test;
 
 TEST_CASE("a hijack is judged and named by the state it was made under") {
     FakeNode node;
-    auto& history = node.history();
-    LiveJudge judge(history);
-    const auto finding = judged(node, judge, node.taken());
+    const auto finding = judged(node, node.taken());
     CHECK(finding.verdict == Verdict::hijacked);
     CHECK(finding.rule_pod == Pod{"default", "mysql-b-0"});
     CHECK(node.reads == 1);
@@ -24,38 +22,33 @@ TEST_CASE("a hijack is judged and named by the state it was made under") {
 
 TEST_CASE("what the Kubernetes API says counts from when it is there") {
     FakeNode node;
-    auto& history = node.history();
     ClusterNamesPtr known;
-    LiveJudge judge(history, [&known] { return known; });
-    CHECK_FALSE(judged(node, judge, node.taken()).service->name);
+    node.cluster = [&known] { return known; };
+    CHECK_FALSE(judged(node, node.taken()).service->name);
     auto names = std::make_shared<ClusterNames>();
     names->services.add(end("10.96.0.10:3306"), Protocol::tcp, {"default", "mysql-a", ""});
     names->services.finish();
     known = names;
-    CHECK(judged(node, judge, node.taken()).service->name == ServiceName{"default", "mysql-a", ""});
+    CHECK(judged(node, node.taken()).service->name == ServiceName{"default", "mysql-a", ""});
 }
 
 TEST_CASE("a hijack that only one neighbour knows is unsettled, with the state before it settled") {
     FakeNode node;
     node.content.hostports.clear();
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     // The pod comes: two changes, the connection is made after the first.
     node.content = ipvs_node(Backend::iptables_nft);
     node.change(HPTRACE_SOURCE_NFTABLES);
     const auto between = node.taken();
     node.change(HPTRACE_SOURCE_NFTABLES);
-    CHECK(judged(node, judge, between).verdict == Verdict::unsettled);
-    CHECK(judged(node, judge, node.taken()).verdict == Verdict::hijacked);
+    CHECK(judged(node, between).verdict == Verdict::unsettled);
+    CHECK(judged(node, node.taken()).verdict == Verdict::hijacked);
     CHECK(node.reads == 2);
 }
 
 TEST_CASE("an endpoint that came and went between two reads is no alarm") {
     FakeNode node;
     node.content = iptables_node(Backend::iptables_nft);
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     const auto led_elsewhere = [&node] {
         auto made = connection("10.96.0.10:3306", "10.224.1.99:3306");
@@ -66,39 +59,35 @@ TEST_CASE("an endpoint that came and went between two reads is no alarm") {
     node.change(HPTRACE_SOURCE_XTABLES);  // it comes
     const auto to_new_endpoint = led_elsewhere();
     node.change(HPTRACE_SOURCE_XTABLES);  // it goes
-    CHECK(judged(node, judge, to_new_endpoint).verdict == Verdict::unsettled);
+    CHECK(judged(node, to_new_endpoint).verdict == Verdict::unsettled);
     // Under rules that are known there is no explanation to be had.
-    CHECK(judged(node, judge, led_elsewhere()).verdict == Verdict::foreign);
+    CHECK(judged(node, led_elsewhere()).verdict == Verdict::foreign);
 }
 
 TEST_CASE("with nothing to judge by that is not of the same change there is no alarm") {
     FakeNode node;
     ++node.changes.begin[HPTRACE_SOURCE_NFTABLES];
-    auto& history = node.history();
-    LiveJudge judge(history);
-    CHECK(judged(node, judge, node.taken()).verdict == Verdict::unsettled);
+    CHECK(judged(node, node.taken()).verdict == Verdict::unsettled);
 }
 
 TEST_CASE("a connection made during a change waits for its end, but not for ever") {
     FakeNode node;
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     node.now += second;
     ++node.changes.begin[HPTRACE_SOURCE_XTABLES];
-    judge.take(node.taken());
-    CHECK(turn(node, judge).empty());
+    node.judge().take(node.taken());
+    CHECK(turn(node).empty());
     CHECK(node.reads == 2);
     SECTION("it ends in time") {
         ++node.changes.end[HPTRACE_SOURCE_XTABLES];
         node.now += second / 2;
-        const auto findings = turn(node, judge);
+        const auto findings = turn(node);
         REQUIRE(findings.size() == 1);
         CHECK(findings[0].verdict == Verdict::hijacked);
     }
     SECTION("it goes on") {
         node.now += 2 * second;
-        const auto findings = turn(node, judge);
+        const auto findings = turn(node);
         REQUIRE(findings.size() == 1);
         CHECK(findings[0].verdict == Verdict::unsettled);
     }
@@ -107,14 +96,12 @@ TEST_CASE("a connection made during a change waits for its end, but not for ever
 TEST_CASE("a hijack is found where every read is overtaken by changes") {
     FakeNode node;
     node.changes_while_read = true;
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     node.change(HPTRACE_SOURCE_XTABLES);
-    CHECK(judged(node, judge, node.taken()).verdict == Verdict::hijacked);
+    CHECK(judged(node, node.taken()).verdict == Verdict::hijacked);
     node.content.hostports.clear();
     const auto after_the_rule = node.taken();
-    CHECK(judged(node, judge, after_the_rule).verdict == Verdict::unsettled);
+    CHECK(judged(node, after_the_rule).verdict == Verdict::unsettled);
 }
 
 TEST_CASE("where changes are not counted, no alarm comes of a state from before them") {
@@ -123,26 +110,24 @@ TEST_CASE("where changes are not counted, no alarm comes of a state from before 
     node.watched = false;
     node.incomplete = true;
     node.content.hostports.clear();
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     node.read();
     node.content = ipvs_node(Backend::iptables_nft);  // no counter tells
-    judge.take(node.taken());
-    CHECK(turn(node, judge).empty());  // it was read a moment ago
+    node.judge().take(node.taken());
+    CHECK(turn(node).empty());  // it was read a moment ago
     node.now += second;
-    auto findings = turn(node, judge);
+    auto findings = turn(node);
     REQUIRE(findings.size() == 1);
     CHECK(findings[0].verdict == Verdict::unsettled);  // who knows when it changed
     CHECK(node.reads == 3);
     node.now += second;
-    judge.take(node.taken());
-    findings = turn(node, judge);
+    node.judge().take(node.taken());
+    findings = turn(node);
     REQUIRE(findings.size() == 1);
     CHECK(findings[0].verdict == Verdict::hijacked);
     CHECK(node.reads == 4);
     // Nor does it tell of any other verdict.
-    CHECK(judged(node, judge, node.served()).verdict == Verdict::ok);
+    CHECK(judged(node, node.served()).verdict == Verdict::ok);
     CHECK(node.reads == 5);
 }
 
@@ -150,30 +135,28 @@ TEST_CASE("where a source announces nothing, an unexplained rewrite makes it rea
     FakeNode node;
     node.watched = false;
     node.content.hostports.clear();
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     node.content = ipvs_node(Backend::iptables_nft);  // nobody notices
-    CHECK(judged(node, judge, node.taken()).verdict == Verdict::foreign);
+    CHECK(judged(node, node.taken()).verdict == Verdict::foreign);
     CHECK(node.reads == 1);
     node.now += second;
     // Who knows when it changed: both were made before the read.
-    judge.take(node.taken());
-    judge.take(node.taken());
-    const auto findings = finish(node, judge);
+    node.judge().take(node.taken());
+    node.judge().take(node.taken());
+    const auto findings = finish(node);
     REQUIRE(findings.size() == 2);
     CHECK(findings[0].verdict == Verdict::unsettled);
     CHECK(findings[1].verdict == Verdict::unsettled);
     CHECK(node.reads == 2);
-    CHECK(judged(node, judge, node.taken()).verdict == Verdict::hijacked);
+    CHECK(judged(node, node.taken()).verdict == Verdict::hijacked);
     CHECK(node.reads == 2);
 
     node.now += 4 * second;
-    CHECK(judged(node, judge, node.served()).verdict == Verdict::ok);
+    CHECK(judged(node, node.served()).verdict == Verdict::ok);
     CHECK(node.reads == 2);
     CHECK_FALSE(node.due());  // nothing was announced, which says nothing of what is not
     node.now += 2 * second;
-    CHECK(judged(node, judge, node.served()).verdict == Verdict::ok);
+    CHECK(judged(node, node.served()).verdict == Verdict::ok);
     CHECK(node.reads == 3);
 }
 
@@ -181,12 +164,10 @@ TEST_CASE("a sandbox that is not in the cache yet is looked for once more") {
     FakeNode node;
     const auto sandboxes = node.content.sandboxes;
     node.content.sandboxes.erase(node.content.sandboxes.begin());
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     SECTION("it came") {
         node.content.sandboxes = sandboxes;
-        const auto finding = judged(node, judge, node.taken());
+        const auto finding = judged(node, node.taken());
         CHECK(finding.verdict == Verdict::hijacked);
         CHECK(finding.leftover == LeftOver::no);
         CHECK(finding.rule_pod == Pod{"default", "mysql-b-0"});
@@ -194,7 +175,7 @@ TEST_CASE("a sandbox that is not in the cache yet is looked for once more") {
     }
     SECTION("it does not come: looked for once only") {
         for (int i = 0; i < 3; ++i) {
-            const auto finding = judged(node, judge, node.taken());
+            const auto finding = judged(node, node.taken());
             CHECK(finding.verdict == Verdict::hijacked);
             CHECK(finding.leftover == LeftOver::perhaps);
         }
@@ -204,35 +185,31 @@ TEST_CASE("a sandbox that is not in the cache yet is looked for once more") {
 
 TEST_CASE("an existing connection is an alarm only if a state from after the dump agrees") {
     FakeNode node;
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     auto found = existing("10.96.0.10:3306", "10.224.0.222:3306");
     found.boot_ns = node.now + 1;
     node.now += 2;
     SECTION("it agrees") {
-        CHECK(judged(node, judge, found).verdict == Verdict::hijacked);
-        CHECK(judged(node, judge, found).verdict == Verdict::hijacked);
+        CHECK(judged(node, found).verdict == Verdict::hijacked);
+        CHECK(judged(node, found).verdict == Verdict::hijacked);
         CHECK(node.reads == 2);
     }
     SECTION("it does not") {
         node.content.services[0].endpoints = {end("10.224.0.222:3306")};
-        CHECK(judged(node, judge, found).verdict == Verdict::unsettled);
-        CHECK(judged(node, judge, found).verdict == Verdict::unsettled);
+        CHECK(judged(node, found).verdict == Verdict::unsettled);
+        CHECK(judged(node, found).verdict == Verdict::unsettled);
         CHECK(node.reads == 2);
     }
 }
 
 TEST_CASE("while nothing changes nothing is read") {
     FakeNode node;
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     for (int i = 0; i < 100; ++i) {
         node.now += second;
-        judge.take(node.served());
-        judge.take(node.taken());
-        CHECK(turn(node, judge).size() == 2);
+        node.judge().take(node.served());
+        node.judge().take(node.taken());
+        CHECK(turn(node).size() == 2);
     }
     CHECK(node.reads == 1);
 }
@@ -357,23 +334,21 @@ TEST_CASE("a hijack is never called ok by a state from before the rule, whatever
 
 TEST_CASE("without a state after it nothing is told but that, neither ok nor harmless") {
     FakeNode node;
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     node.change(HPTRACE_SOURCE_NFTABLES);
-    judge.take(node.served());
+    node.judge().take(node.served());
     auto plain = connection("192.168.0.2:3306", "10.224.0.222:3306");
     plain.changes = node.changes;
     plain.boot_ns = node.now;
-    judge.take(plain);
+    node.judge().take(plain);
     std::vector<Finding> findings;
     const auto keep = [&findings](const Finding& finding) { findings.push_back(finding); };
-    judge.judge(keep);
+    node.judge().judge(keep);
     node.now += StateHistory::longest_wait_ns - second / 2;
-    judge.judge(keep);
+    node.judge().judge(keep);
     CHECK(findings.empty());
     node.now += second / 2;
-    judge.judge(keep);
+    node.judge().judge(keep);
     REQUIRE(findings.size() == 2);
     CHECK(findings[0].verdict == Verdict::unsettled);
     CHECK(findings[1].verdict == Verdict::unsettled);
@@ -382,21 +357,20 @@ TEST_CASE("without a state after it nothing is told but that, neither ok nor har
 TEST_CASE("a namespace that was never read is unknown, one that was is not") {
     FakeNode node;
     auto& history = node.history();
-    LiveJudge judge(history);
     std::vector<Finding> findings;
     const auto keep = [&findings](const Finding& finding) { findings.push_back(finding); };
-    judge.take(node.taken());
+    node.judge().take(node.taken());
     node.now += 2 * second;
-    judge.judge(keep);
+    node.judge().judge(keep);
     REQUIRE(findings.size() == 1);
     CHECK(findings[0].verdict == Verdict::unknown);
     node.read();
     node.change(HPTRACE_SOURCE_NFTABLES);
-    judge.take(node.taken());
-    judge.judge(keep);
+    node.judge().take(node.taken());
+    node.judge().judge(keep);
     history.unreadable();
     node.now += 2 * second;
-    judge.judge(keep);
+    node.judge().judge(keep);
     REQUIRE(findings.size() == 2);
     CHECK(findings[1].verdict == Verdict::unsettled);
 }
@@ -407,7 +381,6 @@ TEST_CASE("every ruleset that a packet may have met has to agree on an alarm") {
     auto& history = node.history();
     history.grace_begins();
     history.grace_over(node.now++);
-    LiveJudge judge(history);
     node.read();
     // For a moment the pod was an endpoint of the Service.
     auto endpoints = std::exchange(node.content.services[0].endpoints, {end("10.224.0.222:3306")});
@@ -419,57 +392,54 @@ TEST_CASE("every ruleset that a packet may have met has to agree on an alarm") {
     const auto within = node.taken();
     history.grace_begins();
     history.grace_over(node.now++);
-    CHECK(judged(node, judge, within).verdict == Verdict::unsettled);
-    CHECK(judged(node, judge, node.taken()).verdict == Verdict::hijacked);
+    CHECK(judged(node, within).verdict == Verdict::unsettled);
+    CHECK(judged(node, node.taken()).verdict == Verdict::hijacked);
 }
 
 TEST_CASE("a turn takes some milliseconds, however much there is to be told") {
     FakeNode node;
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     for (int i = 0; i < 1000; ++i) {
-        judge.take(node.served());
+        node.judge().take(node.served());
     }
     std::size_t told = 0;
     const auto slow = [&](const Finding&) {
         node.now += millisecond;
         ++told;
     };
-    CHECK(judge.judge(slow));
+    CHECK(node.judge().judge(slow));
     CHECK(told == 5);
-    while (judge.judge(slow)) {
+    while (node.judge().judge(slow)) {
     }
     CHECK(told == 1000);
-    CHECK(judge.idle());
+    CHECK(node.judge().idle());
 }
 
 TEST_CASE("existing connections wait for as long as a read takes, but not for one that cannot be had") {
     FakeNode node;
     auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     auto found = existing("10.96.0.10:3306", "10.224.0.222:3306");
     found.boot_ns = node.now++;
-    judge.take(found);
+    node.judge().take(found);
     std::vector<Finding> findings;
     const auto keep = [&findings](const Finding& finding) { findings.push_back(finding); };
     node.now += second;
-    judge.judge(keep);
+    node.judge().judge(keep);
     REQUIRE(node.asked);
     node.now += 20 * second;
-    judge.judge(keep);
+    node.judge().judge(keep);
     CHECK(findings.empty());
     SECTION("it comes") {
         node.answer();
-        judge.judge(keep);
+        node.judge().judge(keep);
         REQUIRE(findings.size() == 1);
         CHECK(findings[0].verdict == Verdict::hijacked);
     }
     SECTION("it does not") {
         node.asked.reset();
         history.unreadable();
-        judge.judge(keep);
+        node.judge().judge(keep);
         REQUIRE(findings.size() == 1);
         CHECK(findings[0].verdict == Verdict::unsettled);
     }
@@ -477,8 +447,6 @@ TEST_CASE("existing connections wait for as long as a read takes, but not for on
 
 TEST_CASE("kube-proxy at work: connections to known endpoints cost a tenth of the time at most") {
     FakeNode node;
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     std::size_t shown = 0;
     // Ten seconds of 50 changes and 5,000 connections a second, judged every 50 ms.
@@ -488,24 +456,22 @@ TEST_CASE("kube-proxy at work: connections to known endpoints cost a tenth of th
             node.change(HPTRACE_SOURCE_IPVS);
         }
         for (int made = 0; made < 5; ++made) {
-            judge.take(node.served());
+            node.judge().take(node.served());
         }
         if (i % 50 == 0) {
-            for (const auto& finding : turn(node, judge)) {
+            for (const auto& finding : turn(node)) {
                 CHECK(finding.verdict == Verdict::ok);
                 ++shown;
             }
         }
     }
-    shown += finish(node, judge).size();
+    shown += finish(node).size();
     CHECK(shown == 50'000);
     CHECK(node.reads <= 103);
 }
 
 TEST_CASE("hijacks while kube-proxy is at work are all found, in order, at a tenth of the time for reads") {
     FakeNode node;
-    auto& history = node.history();
-    LiveJudge judge(history);
     const auto cost = GENERATE(1U, 30U, 400U);
     node.read_takes = cost * millisecond;
     node.changes_while_read = GENERATE(false, true);
@@ -523,18 +489,18 @@ TEST_CASE("hijacks while kube-proxy is at work are all found, in order, at a ten
     for (std::uint64_t next = 0; node.now - begun < 10 * second;) {
         node.now += 10 * millisecond;
         node.change(HPTRACE_SOURCE_XTABLES);
-        judge.take(node.taken());
-        judge.take(node.served());
+        node.judge().take(node.taken());
+        node.judge().take(node.served());
         made += 2;
         if (node.now >= next) {
-            keep(turn(node, judge));
+            keep(turn(node));
             next = node.now + 50 * millisecond;
         }
     }
     // The first and the second follow each other at once; a pause is half a second at most.
     const auto most = 1 + (cost == 1 ? 100 : cost == 30 ? 33 : 12);
     CHECK(node.reads <= most);
-    keep(finish(node, judge));
+    keep(finish(node));
     REQUIRE(findings.size() == made);
     CHECK(longest <= 2 * second);
     for (std::size_t i = 0; i < findings.size(); ++i) {
@@ -548,38 +514,34 @@ TEST_CASE("an endpoint that a HostPort rule leads to as well is not fine by an o
     node.content = iptables_node(Backend::iptables_legacy);
     node.content.services[0].endpoints = {end("10.224.0.222:3306")};
     node.content.hostports[0].local_only = node.content.hostports[0].local_only_output = false;
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     node.now += second;
-    CHECK(judged(node, judge, node.taken()).verdict == Verdict::ok);
+    CHECK(judged(node, node.taken()).verdict == Verdict::ok);
     CHECK(node.reads == 1);
     // The pod is taken out of the Service, and its rule takes the Service's connections.
     node.content.services[0].endpoints = {end("10.224.0.224:3306")};
     node.change(HPTRACE_SOURCE_XTABLES);
-    CHECK(judged(node, judge, node.taken()).verdict == Verdict::hijacked);
+    CHECK(judged(node, node.taken()).verdict == Verdict::hijacked);
     CHECK(node.reads == 2);
 }
 
 TEST_CASE("an announced change is read for an unexplained rewrite") {
     FakeNode node;
     auto service = node.content.services;
-    auto& history = node.history();
-    LiveJudge judge(history);
     node.content.services.clear();
     node.read();
     node.now += second;
-    judge.take(node.taken());
-    REQUIRE(turn(node, judge).size() == 1);
+    node.judge().take(node.taken());
+    REQUIRE(turn(node).size() == 1);
     CHECK(node.reads == 1);
     node.content.services = service;
     node.announced = true;
-    judge.take(node.taken());
-    const auto findings = turn(node, judge);
+    node.judge().take(node.taken());
+    const auto findings = turn(node);
     REQUIRE(findings.size() == 1);
     CHECK(findings[0].verdict == Verdict::unsettled);
     CHECK(node.reads == 2);
-    CHECK(judged(node, judge, node.taken()).verdict == Verdict::hijacked);
+    CHECK(judged(node, node.taken()).verdict == Verdict::hijacked);
 }
 
 TEST_CASE("what nobody asks for is read again within a second of a change") {
@@ -597,12 +559,11 @@ TEST_CASE("what nobody asks for is read again within a second of a change") {
 TEST_CASE("a finding says when the state it was judged by was read") {
     FakeNode node;
     auto& history = node.history();
-    LiveJudge judge(history);
     node.read();
     node.now += 5 * second;
     node.change(HPTRACE_SOURCE_NFTABLES);
     const auto made = node.taken();
-    const auto finding = judged(node, judge, made);
+    const auto finding = judged(node, made);
     CHECK(finding.state_boot_ns == history.newest().boot_ns);
     CHECK(history.newest().boot_ns > made.boot_ns);
 }
@@ -610,32 +571,30 @@ TEST_CASE("a finding says when the state it was judged by was read") {
 TEST_CASE("a state that is not kept fresh is read for what is judged by it, and for nothing else") {
     FakeNode node;
     node.kept_fresh = false;
-    auto& history = node.history();
-    LiveJudge judge(history);
-    CHECK(judged(node, judge, node.served()).verdict == Verdict::ok);
+    CHECK(judged(node, node.served()).verdict == Verdict::ok);
     CHECK(node.reads == 1);
     node.change(HPTRACE_SOURCE_NFTABLES);
     node.now += 100 * second;
-    CHECK(turn(node, judge).empty());
+    CHECK(turn(node).empty());
     CHECK(node.reads == 1);
     // It may be hours old: what led to an endpoint then can be a hijack now.
     node.content.services[0].endpoints.clear();
     auto taken = node.taken();
-    judge.take(taken);
-    auto findings = turn(node, judge);
+    node.judge().take(taken);
+    auto findings = turn(node);
     REQUIRE(findings.size() == 1);
     CHECK(node.reads == 2);
     node.change(HPTRACE_SOURCE_IPVS);
     node.now += 100 * second;
-    judge.take(node.served());
-    CHECK(turn(node, judge).size() == 1);
+    node.judge().take(node.served());
+    CHECK(turn(node).size() == 1);
     CHECK(node.reads == 3);
-    CHECK(judge.idle());
+    CHECK(node.judge().idle());
     // Under the same counters what they do not count has some seconds.
     node.now += 4 * second;
-    CHECK(judged(node, judge, node.served()).verdict == Verdict::ok);
+    CHECK(judged(node, node.served()).verdict == Verdict::ok);
     CHECK(node.reads == 3);
     node.now += 2 * second;
-    CHECK(judged(node, judge, node.served()).verdict == Verdict::ok);
+    CHECK(judged(node, node.served()).verdict == Verdict::ok);
     CHECK(node.reads == 4);
 }

@@ -10,7 +10,7 @@ namespace {
 
 std::vector<Conflict> conflicts_of(NodeState state, const Filter& filter = {}) {
     state.index();
-    return find_conflicts(state, filter);
+    return find_conflicts(state, filter).conflicts;
 }
 
 Conflict only_conflict(NodeState state, const Filter& filter = {}) {

@@ -50,7 +50,7 @@ std::string contents_of(const fs::path& file) {
 std::set<std::string> conflicts_of(const NodeState& state) {
     std::set<std::string> found;
     for (const auto& [netns, service, rule, winner, depends_on, code, reason, bypass, stale, id, pod] :
-         find_conflicts(state, {})) {
+         find_conflicts(state, {}).conflicts) {
         found.insert(fmt::format("{} {}/{} {} {}", service.ip ? to_string(*service.ip) : std::string("*"), service.port,
                                  to_string(service.protocol), rule.chain, static_cast<int>(winner)));
     }

@@ -138,7 +138,7 @@ TEST_CASE("what is predicted with certainty is who answered") {
         if (dump.provenance["mode"] != "nftables") {
             continue;
         }
-        const auto conflicts = find_conflicts(*dump.state, {});
+        const auto conflicts = find_conflicts(*dump.state, {}).conflicts;
         CHECK_FALSE(conflicts.empty());
         for (const auto& row : dump.provenance["traffic"]) {
             const auto destination = asked_for(row);

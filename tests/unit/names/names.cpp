@@ -104,7 +104,7 @@ TEST_CASE("the API names the Services that ip_vs does not, and no others") {
     auto state = ipvs_node(Backend::iptables_nft);
     state.hostports.push_back(hostport(Backend::iptables_nft, 30306));
     state.index();
-    auto conflicts = find_conflicts(state, {});
+    auto conflicts = find_conflicts(state, {}).conflicts;
     REQUIRE(conflicts.size() == 2);
     const auto id = conflicts[0].conflict_id;
     for (auto& conflict : conflicts) {

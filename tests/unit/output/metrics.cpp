@@ -96,12 +96,12 @@ TEST_CASE("losses, reads and how it traces are there") {
     scraped.output->tracing("fexit");
     scraped.output->lost({"ring_buffer", 5});
     scraped.output->lost({"ring_buffer", 2});
-    scraped.output->unread({"nf_tables"});
     scraped.output->turn({.state_reads = 3, .state_age_ns = 1'500'000'000});
-    scraped.output->turn({.state_reads = 4, .state_age_ns = 2'500'000'000});
+    scraped.output->turn({.state_reads = 4, .state_age_ns = 2'500'000'000, .unread = {.deciding = 1, .naming = 2}});
     CHECK(scraped.has("hptrace_tracing 1"));
     CHECK(scraped.has(R"(hptrace_lost_total{where="ring_buffer"} 7)"));
     CHECK(scraped.has("hptrace_unread_sources 1"));
+    CHECK(scraped.has("hptrace_unread_name_sources 2"));
     CHECK(scraped.has("hptrace_state_reads_total 4"));
     CHECK(scraped.has("hptrace_state_age_seconds 2.5"));
     scraped.output->summary({});

@@ -61,7 +61,7 @@ inline Finding hijack() {
 
 inline Conflict conflict(NodeState state) {
     state.index();
-    auto found = find_conflicts(state, {});
+    auto found = find_conflicts(state, {}).conflicts;
     REQUIRE_FALSE(found.empty());
     add_names(found.front(), state);
     return found.front();

@@ -74,6 +74,28 @@ existing      HIJACKED  tcp    10.224.0.223:37266  10.96.0.10:3306   10.224.0.22
 )");
 }
 
+TEST_CASE("of an attempt that was dropped and the one that got through it is said which is which") {
+    Terminal terminal;
+    auto attempt = hijack();
+    attempt.connection.boot_ns = 0;
+    attempt.connection.committed = false;
+    terminal.output->connection(attempt);
+    attempt.connection.boot_ns = 1'000'000'000;
+    attempt.connection.committed = true;
+    terminal.output->connection(attempt);
+    auto plain = connection("192.168.0.2:3306", "10.224.0.222:3306");
+    plain.committed = false;
+    terminal.output->connection(finding(plain, ipvs_node(Backend::iptables_nft)));
+    const auto text = terminal.paper.text();
+    const auto ends_with = [&text](const std::string& begin, const std::string& end) {
+        const auto line = text.find("\n" + begin);
+        return line != std::string::npos && text.substr(0, text.find('\n', line + 1)).ends_with(end);
+    };
+    CHECK(ends_with("10:00:00.000  HIJACKED", "10.224.0.222:3306  #1 dropped"));
+    CHECK(ends_with("10:00:01.000  HIJACKED", "10.224.0.222:3306  #1"));
+    CHECK(ends_with("10:00:00.000  hostport", "10.224.0.222:3306  dropped"));
+}
+
 TEST_CASE("what was not read is said in the first line") {
     Terminal terminal;
     Beginning beginning;
@@ -244,7 +266,7 @@ TEST_CASE("the audit table") {
     state.gone_sandboxes = {{std::string(64, '4'), 0}};
     state.boot_ns = 2 * longest_set_up_ns;
     state.index();
-    auto conflicts = find_conflicts(state, {});
+    auto conflicts = find_conflicts(state, {}).conflicts;
     add_names(conflicts.at(0), state);
     const Paper paper;
     Writer writer(paper.fd());

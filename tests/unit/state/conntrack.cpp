@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
-#include <fstream>
 #include <functional>
 #include <iterator>
 #include <set>
@@ -20,10 +19,10 @@
 
 #include "base/fd.hpp"
 #include "fresh_netns.hpp"
+#include "many_connections.hpp"
 #include "messages.hpp"
 #include "state/conntrack_dump.hpp"
 #include "state/netns.hpp"
-#include "temporary_folder.hpp"
 
 using namespace hptrace;
 
@@ -217,16 +216,7 @@ TEST_CASE("every family, protocol and mechanism is told apart", "[conntrack]") {
 TEST_CASE("many connections come piece by piece, each once", "[conntrack]") {
     constexpr std::size_t many = 10'000;
     const auto seen = in_fresh_netns([] {
-        const TemporaryFolder folder;
-        const auto path = folder.path() / "entries";
-        {
-            std::ofstream file(path);
-            for (std::size_t i = 0; i < many; ++i) {
-                file << "-A -p tcp --state ESTABLISHED --timeout 600 -s 10.224.0.1 -d 10.96.0.1 --sport " << 1024 + i
-                     << " --dport 80 --dst-nat 10.224.0.9:8080\n";
-            }
-        }
-        run(fmt::format("conntrack --load-file {} >/dev/null 2>&1", path.native()));
+        make_connections(many);
         std::size_t pieces = 0;
         auto connections = all_connections(&pieces);
         return std::pair{std::move(connections), pieces};

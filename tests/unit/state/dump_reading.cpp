@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The files of a dump, one by one: missing, broken, empty, copied through other systems.
 #include <catch2/catch_test_macros.hpp>
+#include <optional>
 
 #include "dump_folder.hpp"
 #include "state/dump_files.hpp"
 #include "state/json_read.hpp"
 #include "state/save_notes.hpp"
+#include "without_proc.hpp"
 
 using namespace hptrace;
 
@@ -223,4 +225,24 @@ TEST_CASE("the header of a save tells of which back end and family it is", "[dum
     CHECK(told("ip6tables-save v1.8.7", Backend::iptables_legacy, Family::ipv6) == "fits");
     CHECK(told("iptables-save v1.8.7", Backend::iptables_legacy, Family::ipv6)
               .starts_with("of IPv4, as its header says"));
+}
+
+TEST_CASE("a dump is read whole where there is no /proc", "[dump]") {
+    for (const auto& folder : dumps()) {
+        INFO(folder.filename());
+        const auto usual = read(folder);
+        std::optional<NodeState> bare;
+        const bool done = without_proc([&] { bare = read(folder); });
+        REQUIRE(done);
+        REQUIRE(bare.has_value());
+        CHECK(bare->sandboxes.size() == usual.sandboxes.size());
+        CHECK(bare->services.size() == usual.services.size());
+        CHECK(bare->hostports.size() == usual.hostports.size());
+        CHECK(bare->unread_rules.size() == usual.unread_rules.size());
+        for (const auto& [name, status] : usual.sources) {
+            INFO(name);
+            CHECK(bare->sources.at(name).state == status.state);
+            CHECK(bare->sources.at(name).why == status.why);
+        }
+    }
 }

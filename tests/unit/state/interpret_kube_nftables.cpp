@@ -329,3 +329,16 @@ TEST_CASE("what is not understood is reported once, and everything else is read"
               {"services: [map @x]"});
     }
 }
+
+TEST_CASE("nftables mode: rules, addresses and node ports that multiply are followed so far, and that is said") {
+    Table table{.node_ports = node_ports_at_node};
+    table.more = "chain service-AAAAAAAA-a/b/tcp/p {\nip protocol tcp dnat to 10.0.0.1:80\n}";
+    for (int port = 1; port <= 1500; ++port) {
+        table.service_nodeports +=
+            (port > 1 ? ", tcp . " : "tcp . ") + std::to_string(port) + " : goto service-AAAAAAAA-a/b/tcp/p";
+        table.services_rules += "ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports\n";
+    }
+    const auto state = state_of(table.text());
+    CHECK(state.services.size() == 3000);
+    CHECK(std::ranges::any_of(state.unread_rules, [](const UnreadRule& rule) { return rule.chain == "services"; }));
+}

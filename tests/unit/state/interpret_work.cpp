@@ -121,3 +121,33 @@ TEST_CASE("endpoints without end are followed so far, and what is not is said") 
     REQUIRE(state.services.size() == 1);
     CHECK(is_said(state, "more endpoints behind it than are followed"));
 }
+
+TEST_CASE("as many addresses for node ports as node ports: not all of their pairs are Services") {
+    std::string rules = "-A PREROUTING -j KUBE-SERVICES\n";
+    for (int i = 0; i < 6000; ++i) {
+        rules += fmt::format("-A KUBE-SERVICES -d 9.0.{}.{}/32 -j KUBE-NODEPORTS\n", i / 250, i % 250);
+        rules +=
+            fmt::format("-A KUBE-NODEPORTS -p tcp -m comment --comment a/b -m tcp --dport {} -j KUBE-SVC-A\n", i + 1);
+    }
+    const auto state = interpreted({"KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-SVC-A"}, rules);
+    CHECK(state.services.size() > 12'000);
+    CHECK(state.services.size() < 200'000);
+    CHECK(is_said(state, "more Services than are followed"));
+}
+
+TEST_CASE("as many source ranges as Services that share them: not all are copied") {
+    std::string rules = "-A PREROUTING -j KUBE-SERVICES\n";
+    for (int i = 0; i < 6000; ++i) {
+        rules +=
+            fmt::format("-A KUBE-SERVICES -d 9.0.{}.{}/32 -p tcp -m tcp --dport 80 -j KUBE-FW-A\n", i / 250, i % 250);
+        rules += fmt::format("-A KUBE-FW-A -s 8.0.{}.{}/32 -j KUBE-SVC-A\n", i / 250, i % 250);
+    }
+    const auto state = interpreted({"KUBE-SERVICES", "KUBE-FW-A", "KUBE-SVC-A"}, rules);
+    std::size_t ranges = 0;
+    for (const auto& service : state.services) {
+        ranges += service.allowed_sources.size();
+    }
+    CHECK(state.services.front().allowed_sources.size() == 6000);
+    CHECK(ranges < 9'000'000);
+    CHECK(is_said(state, "more Services share it than are followed"));
+}

@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Reading nf_tables while others change it: what is read is the ruleset of one generation, never a mixture of two.
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
 #include <poll.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <atomic>
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+#include <chrono>
+#include <fstream>
 #include <functional>
+#include <optional>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -106,6 +113,61 @@ Seen read_while_moving(NftReader::Following following) {
     });
 }
 
+bool same_tables(const std::vector<RuleTable>& one, const std::vector<RuleTable>& other) {
+    return std::ranges::equal(one, other, [](const RuleTable& a, const RuleTable& b) {
+        return a.name == b.name && a.families == b.families && a.backend == b.backend && a.sets == b.sets &&
+               std::ranges::equal(a.chains, b.chains, [](const Chain& c, const Chain& d) {
+                   return c.name == d.name && c.hook == d.hook && c.type == d.type && c.priority == d.priority &&
+                          c.rules == d.rules;
+               });
+    });
+}
+
+// What it reads now is what a new reader finds.
+bool reads_the_truth(NftReader& reader) {
+    auto followed = value_of(reader.read_if_new(std::nullopt));
+    const bool same = same_tables(followed->content, value_of(read_nf_tables()));
+    reader.give_back(std::move(followed->content));
+    return same;
+}
+
+// How many sockets of the calling thread's namespace get notifications of nf_tables.
+int listeners() {
+    std::ifstream sockets("/proc/thread-self/net/netlink");
+    std::string line;
+    std::getline(sockets, line);  // the heading
+    int count = 0;
+    while (std::getline(sockets, line)) {
+        std::istringstream fields(line);
+        std::string address;
+        int protocol = 0;
+        unsigned port = 0;
+        unsigned groups = 0;
+        fields >> address >> protocol >> port >> std::hex >> groups;
+        count += protocol == NETLINK_NETFILTER && (groups & 1U << (NFNLGRP_NFTABLES - 1U)) != 0 ? 1 : 0;
+    }
+    return count;
+}
+
+// One commit.
+void add_rules(int count) {
+    std::string rules;
+    for (int i = 0; i < count; ++i) {
+        rules += "add rule ip t c1 tcp dport " + std::to_string(i + 1) + " accept\n";
+    }
+    feed("nft -f -", rules);
+}
+
+struct Heard {
+    std::vector<int> listeners;
+    bool true_to_it = true;
+
+    void read(NftReader& reader) {
+        true_to_it = reads_the_truth(reader) && true_to_it;
+        listeners.push_back(::listeners());
+    }
+};
+
 }  // namespace
 
 TEST_CASE("a rule that is moved while the rules are read is in one place", "[nft_churn]") {
@@ -123,18 +185,7 @@ TEST_CASE("what follows notifications has what a new reading finds", "[nft_churn
         feed("nft -f -", table_with_chains(20));
         NftReader reader({.following = NftReader::Following::yes});
         std::vector<bool> equal;
-        const auto compare = [&] {
-            auto followed = value_of(reader.read_if_new(std::nullopt));
-            const auto anew = value_of(read_nf_tables());
-            equal.push_back(std::ranges::equal(followed->content, anew, [](const RuleTable& a, const RuleTable& b) {
-                return a.name == b.name && a.families == b.families && a.backend == b.backend && a.sets == b.sets &&
-                       std::ranges::equal(a.chains, b.chains, [](const Chain& one, const Chain& other) {
-                           return one.name == other.name && one.hook == other.hook && one.type == other.type &&
-                                  one.priority == other.priority && one.rules == other.rules;
-                       });
-            }));
-            reader.give_back(std::move(followed->content));
-        };
+        const auto compare = [&] { equal.push_back(reads_the_truth(reader)); };
         compare();
         for (const std::string change : {
                  "add rule ip t c3 jump c4",
@@ -179,9 +230,54 @@ TEST_CASE("notifications that were lost cost a new reading, not the truth", "[nf
     CHECK(found.second == 1);  // the port of the rule that was moved is among those that were added
 }
 
-TEST_CASE("a table that goes with its owner is gone, though the generation is the same", "[nft_churn]") {
+TEST_CASE("nobody listens while a reading is not outrun", "[nft_churn]") {
     const auto seen = in_fresh_netns([] {
-        NftReader reader({.following = NftReader::Following::yes});
+        feed("nft -f -", table_with_chains(100));
+        std::atomic<int> most = 0;
+        std::atomic<bool> looked = false;
+        std::jthread look([&](const std::stop_token& stop) {
+            while (!stop.stop_requested()) {
+                most = std::max(most.load(), listeners());
+                looked = true;
+            }
+        });
+        for (int i = 0; i < 100 || !looked; ++i) {
+            value_of(read_nf_tables());
+        }
+        look.request_stop();
+        look.join();
+        return most.load();
+    });
+    CHECK(seen == 0);
+}
+
+TEST_CASE("nobody listens where nothing changes", "[nft_churn]") {
+    const auto seen = in_fresh_netns([] {
+        feed("nft -f -", table_with_chains(10));
+        Heard heard;
+        NftReader restless({.following = NftReader::Following::yes, .restless = std::chrono::hours(1)});
+        heard.read(restless);
+        restless.rest();
+        heard.listeners.push_back(listeners());
+        NftReader reader({.following = NftReader::Following::yes, .restless = std::chrono::milliseconds(0)});
+        heard.read(reader);
+        reader.rest();
+        heard.listeners.push_back(listeners());
+        add_rules(1);
+        heard.read(reader);
+        const auto version = value_of(reader.read_if_new(std::nullopt))->version;
+        static_cast<void>(value_of(reader.read_if_new(version)));  // nothing new: the same as rest()
+        heard.listeners.push_back(listeners());
+        return heard;
+    });
+    CHECK(seen.listeners == std::vector{1, 1, 2, 1, 2, 1});
+    CHECK(seen.true_to_it);
+}
+
+TEST_CASE("a table that goes with its owner is gone, though the generation is the same", "[nft_churn]") {
+    const auto following = GENERATE(NftReader::Following::no, NftReader::Following::yes);
+    const auto seen = in_fresh_netns([following] {
+        NftReader reader({.following = following});
         std::FILE* owner = ::popen("nft -i >/dev/null", "w");  // NOLINT(cert-env33-c)
         std::fputs("add table ip t { flags owner; }\nadd chain ip t p { type nat hook prerouting priority -100; }\n",
                    owner);
