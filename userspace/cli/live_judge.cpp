@@ -14,6 +14,9 @@ namespace {
 // A turn of the trace takes no longer than the ring may wait.
 constexpr std::uint64_t slice_ns = 5'000'000;
 
+// What came late, as probes were attached meanwhile, still gets a state if that can be read within this time.
+constexpr std::uint64_t shortest_wait_ns = 1'000'000'000;
+
 // What announces nothing is read again for a verdict other than `ok` if it was read longer ago than this.
 constexpr std::uint64_t unannounced_ns = 1'000'000'000;
 
@@ -25,15 +28,15 @@ const std::string* stale_sandbox(const Finding& finding) {
 }  // namespace
 
 void LiveJudge::take(Connection connection) {
-    waiting_.push_back(std::move(connection));
+    waiting_.push_back({.connection = std::move(connection), .taken_ns = history_.now()});
 }
 
 bool LiveJudge::judge(const Sink& sink, Haste haste) {
     const auto begun = history_.now();
     while (!waiting_.empty()) {
-        const auto& connection = waiting_.front();
-        auto [finding, need] = look(connection);
-        if (need != Need::nothing && haste != Haste::now && !given_up(connection)) {
+        const auto& first = waiting_.front();
+        auto [finding, need] = look(first.connection);
+        if (need != Need::nothing && haste != Haste::now && !given_up(first)) {
             history_.ask(need == Need::confirmation ? StateHistory::Question::news : StateHistory::Question::state,
                          haste == Haste::none ? StateHistory::Pause::yes : StateHistory::Pause::no);
             return false;
@@ -116,12 +119,12 @@ LiveJudge::Need LiveJudge::need(const Finding& finding, const StateHistory::Neig
     return confirmed > connection.boot_ns ? Need::nothing : Need::confirmation;
 }
 
-bool LiveJudge::given_up(const Connection& connection) const {
+bool LiveJudge::given_up(const Waiting& waiting) const {
+    const auto& [connection, taken_ns] = waiting;
     if (connection.existing) {  // it can wait for as long as a read takes, but not for one that cannot be had
         return history_.answered_ns() > connection.boot_ns;
     }
-    const auto now = history_.now();
-    return now > connection.boot_ns && now - connection.boot_ns >= StateHistory::longest_wait_ns;
+    return history_.now() >= std::max(connection.boot_ns + StateHistory::longest_wait_ns, taken_ns + shortest_wait_ns);
 }
 
 }  // namespace hptrace

@@ -19,7 +19,8 @@ namespace hptrace {
 // cannot be told yet is looked at again at the next turn, so that one read serves all that waits for it.
 //
 // A connection made under counters that a state was read under is told at once. Otherwise it waits for a state from
-// after it, two seconds at most; if none comes it is `unsettled`, whatever the state before it says.
+// after it, two seconds at most (one second more if the trace was held up and came to it late); if none comes it is
+// `unsettled`, whatever the state before it says.
 // What no counter counts (addresses, sets, sandboxes) is confirmed to be as it was read: for anything but `ok` after
 // the connection was made, for `ok` some seconds before that at most.
 class LiveJudge {
@@ -43,7 +44,7 @@ public:
     [[nodiscard]] bool idle() const { return waiting_.empty(); }
     // When the first of what waits was decided or found (CLOCK_BOOTTIME); nothing: nothing waits.
     [[nodiscard]] std::optional<std::uint64_t> oldest() const {
-        return waiting_.empty() ? std::nullopt : std::optional(waiting_.front().boot_ns);
+        return waiting_.empty() ? std::nullopt : std::optional(waiting_.front().connection.boot_ns);
     }
     // So many wait.
     [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
@@ -58,6 +59,10 @@ private:
         state,        // another state
         confirmation  // of what no counter counts, as it was read last
     };
+    struct Waiting {
+        Connection connection;
+        std::uint64_t taken_ns = 0;  // CLOCK_BOOTTIME of take()
+    };
     struct Look {
         Finding finding;
         Need need = Need::nothing;
@@ -65,11 +70,11 @@ private:
 
     [[nodiscard]] Look look(const Connection& connection) const;
     [[nodiscard]] Need need(const Finding& finding, const StateHistory::Neighbours& neighbours) const;
-    [[nodiscard]] bool given_up(const Connection& connection) const;
+    [[nodiscard]] bool given_up(const Waiting& waiting) const;
 
     StateHistory& history_;
     ClusterNamesSource cluster_;
-    std::deque<Connection> waiting_;
+    std::deque<Waiting> waiting_;
     std::unordered_set<std::string> known_stale_;  // sandboxes that were looked for again
 };
 

@@ -195,7 +195,7 @@ private:
     void fill(Service& service, const Chain& chain, const Chain& from, const Rule& rule) {
         const ChainSummary& summary = summarize(chain, 0);
         if (!work_.spend(1 + service.endpoints.size() + summary.endpoints.size() + summary.allowed_sources.size())) {
-            unread_.add_rest(view_, from, rule, too_many_endpoints);
+            unread_.add_rest(view_, from, rule, too_many_behind);
             return;
         }
         std::vector<Endpoint> endpoints;
@@ -243,7 +243,7 @@ private:
             summary.handles_outside = summary.handles_outside || leads_to_local_endpoint(chain, *to);
             const ChainSummary& next = summarize(*to, depth + 1);
             if (&next != &summary && !work_.spend(next.endpoints.size())) {
-                unread_.add_rest(view_, chain, rule, too_many_endpoints);
+                unread_.add_rest(view_, chain, rule, too_many_behind);
             } else if (&next != &summary) {
                 summary.endpoints.insert(summary.endpoints.end(), next.endpoints.begin(), next.endpoints.end());
                 summary.persistent = summary.persistent || next.persistent;
@@ -271,13 +271,9 @@ private:
     static bool marks_to_drop(const Chain* to) { return to != nullptr && to->name == "KUBE-MARK-DROP"; }
 
     // Whom a KUBE-FW chain lets in, if it leaves all others to the next nat rule; else nobody.
-    [[nodiscard]] std::vector<Prefix> allowed_sources(const Chain& chain) {
+    [[nodiscard]] std::vector<Prefix> allowed_sources(const Chain& chain) const {
         std::vector<Prefix> allowed;
         for (const Rule& rule : view_.rules(chain)) {
-            if (!work_.spend(1)) {
-                unread_.add_rest(view_, chain, rule, "more Services share it than are followed");
-                return {};
-            }
             const Chain* to = view_.jump_of(rule);
             if (marks_to_drop(to)) {
                 return {};
@@ -294,7 +290,7 @@ private:
     }
 
     static constexpr int max_depth = 32;
-    static constexpr std::string_view too_many_endpoints = "more endpoints behind it than are followed";
+    static constexpr std::string_view too_many_behind = "more endpoints or source ranges behind it than are followed";
 
     const TableView& view_;
     ServiceCollector& services_;

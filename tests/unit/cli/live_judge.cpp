@@ -354,6 +354,31 @@ TEST_CASE("without a state after it nothing is told but that, neither ok nor har
     CHECK(findings[1].verdict == Verdict::unsettled);
 }
 
+TEST_CASE("what the trace came to late still gets a state from after it") {
+    FakeNode node;
+    node.read();
+    node.change(HPTRACE_SOURCE_NFTABLES);
+    auto late = node.taken();
+    node.now += 3 * second;  // probes were attached meanwhile
+    node.judge().take(late);
+    std::vector<Finding> findings;
+    const auto keep = [&findings](const Finding& finding) { findings.push_back(finding); };
+    node.judge().judge(keep);
+    CHECK(findings.empty());
+    node.read();
+    node.judge().judge(keep);
+    REQUIRE(findings.size() == 1);
+    CHECK(findings[0].verdict == Verdict::hijacked);
+    node.change(HPTRACE_SOURCE_NFTABLES);
+    late = node.taken();
+    node.now += 3 * second;
+    node.judge().take(late);
+    node.now += second;  // and there it ends
+    node.judge().judge(keep);
+    REQUIRE(findings.size() == 2);
+    CHECK(findings[1].verdict == Verdict::unsettled);
+}
+
 TEST_CASE("a namespace that was never read is unknown, one that was is not") {
     FakeNode node;
     auto& history = node.history();

@@ -119,7 +119,7 @@ TEST_CASE("endpoints without end are followed so far, and what is not is said") 
     }
     const auto state = interpreted({"KUBE-SERVICES", "KUBE-SVC-A", "KUBE-SVC-B"}, rules);
     REQUIRE(state.services.size() == 1);
-    CHECK(is_said(state, "more endpoints behind it than are followed"));
+    CHECK(is_said(state, "more endpoints or source ranges behind it than are followed"));
 }
 
 TEST_CASE("as many addresses for node ports as node ports: not all of their pairs are Services") {
@@ -149,5 +149,5 @@ TEST_CASE("as many source ranges as Services that share them: not all are copied
     }
     CHECK(state.services.front().allowed_sources.size() == 6000);
     CHECK(ranges < 9'000'000);
-    CHECK(is_said(state, "more Services share it than are followed"));
+    CHECK(is_said(state, "more endpoints or source ranges behind it than are followed"));
 }
