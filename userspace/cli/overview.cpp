@@ -61,6 +61,11 @@ std::size_t count_hostports(const NodeState& state, const Filter& filter) {
     return hostports.size();
 }
 
+// Nothing is known of it, or only what was read before.
+bool is_unread(const SourceStatus& status) {
+    return status.kept_from_ns || status.state == SourceState::unreadable;
+}
+
 // What is missing while a source that decides nothing cannot be read; empty: it decides something.
 std::string_view small_loss(SourceRole role) {
     switch (role) {
@@ -133,7 +138,7 @@ std::vector<std::string> nothing_to_see(const NodeState& state, const Filter& fi
 UnreadCount count_unread(const NodeState& state) {
     UnreadCount count;
     for (const auto& [name, status] : state.sources) {
-        if (status.kept_from_ns || status.state == SourceState::unreadable) {
+        if (is_unread(status)) {
             ++(decides(source_row(name).role) ? count.deciding : count.naming);
         }
     }
@@ -143,11 +148,11 @@ UnreadCount count_unread(const NodeState& state) {
 std::vector<std::string> unread_sources(const NodeState& state) {
     std::vector<std::string> unread;
     for (const auto& [name, status] : state.sources) {
-        if (status.kept_from_ns) {
-            unread.push_back(fmt::format("{} (as it was read before; now: {})", name, status.why));
+        if (!is_unread(status)) {
             continue;
         }
-        if (status.state != SourceState::unreadable) {
+        if (status.kept_from_ns) {
+            unread.push_back(fmt::format("{} (as it was read before; now: {})", name, status.why));
             continue;
         }
         auto why = status.why;

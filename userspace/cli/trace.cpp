@@ -288,7 +288,7 @@ private:
         if (enough()) {
             return;
         }
-        wait_for_no_more_names();
+        wait_no_longer_for_names();
         // SIGCHLD can overtake the last records.
         take_last_decisions(turn_interval);
         const LastSteps steps{.step = [this] { return last_step(); },
@@ -299,7 +299,7 @@ private:
                                       return stopped_at_;
                                   }};
         const bool all = steps.take(std::chrono::nanoseconds(StateHistory::longest_wait_ns));
-        wait_for_no_more_names();
+        wait_no_longer_for_names();
         take_last_decisions(0ms);
         // Those that exist already can be very many: a stop does not wait for more of them.
         const auto existing = stopped_at_ && !all ? TracedNamespaces::Existing::later : TracedNamespaces::Existing::too;
@@ -333,7 +333,7 @@ private:
         return nothing || error_ || enough() ? LastSteps::Left::nothing : LastSteps::Left::waiting;
     }
 
-    void wait_for_no_more_names() {
+    void wait_no_longer_for_names() {
         namespaces_->each([this](TracedNetns& netns) {
             if (netns.conflicts().waiting() && netns.history().newest().consistent()) {
                 conflicts_.compare(netns, {});

@@ -41,6 +41,10 @@ public:
     // Does a jump or goto of `chain` lead to one that is `wanted`?
     template <class Wanted>
     [[nodiscard]] bool any_jump(const Chain& chain, Wanted wanted) const;
+    // Does a jump or goto of `chain` (null: none) lead to the chain of this name?
+    [[nodiscard]] bool leads_to(const Chain* chain, std::string_view name) const {
+        return chain != nullptr && any_jump(*chain, [name](const Chain& to) { return to.name == name; });
+    }
     // Null: no such set, or none that is evaluated.
     [[nodiscard]] const NftSet* find_set(std::string_view set) const;
     // The base chain of this hook that can hold nat rules; null: none.

@@ -16,12 +16,6 @@
 namespace hptrace {
 namespace {
 
-bool jumps_to(const TableView& view, const Chain* chain, std::string_view target) {
-    return chain != nullptr && std::ranges::any_of(view.rules(*chain), [target](const Rule& rule) {
-               return rule.target.kind == TargetKind::jump && rule.target.name == target;
-           });
-}
-
 // Does it look at nothing but destination addresses (and what a map is asked for)?
 bool asks_for_destinations_only(const Rule& rule) {
     return !rule.family && !rule.l4proto && rule.sources.empty() && rule.source_ports.empty() &&
@@ -94,8 +88,8 @@ public:
 
     bool interpret() {
         const Chain* services = view_.find("services");
-        if (services == nullptr || !(jumps_to(view_, view_.base("PREROUTING"), "services") ||
-                                     jumps_to(view_, view_.base("OUTPUT"), "services"))) {
+        if (services == nullptr || !(view_.leads_to(view_.base("PREROUTING"), "services") ||
+                                     view_.leads_to(view_.base("OUTPUT"), "services"))) {
             return false;
         }
         for (const Rule& rule : view_.rules(*services)) {

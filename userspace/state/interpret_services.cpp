@@ -349,15 +349,9 @@ void interpret_filter(const TableView& view, const std::vector<NodePortScope>& s
     }
 }
 
-bool jumps_to(const TableView& view, const Chain* chain, std::string_view target) {
-    return chain != nullptr && std::ranges::any_of(view.rules(*chain), [target](const Rule& rule) {
-               return rule.target.kind == TargetKind::jump && rule.target.name == target;
-           });
-}
-
 // kube-proxy's ipvs mode: rules that match its ipsets, and KUBE-NODE-PORT (iptables mode: KUBE-NODEPORTS).
 bool is_ipvs_mode(const TableView& view, const Chain& kube_services) {
-    return jumps_to(view, &kube_services, "KUBE-NODE-PORT") ||
+    return view.leads_to(&kube_services, "KUBE-NODE-PORT") ||
            std::ranges::any_of(view.rules(kube_services), [](const Rule& rule) {
                return std::ranges::any_of(
                    rule.sets, [](const Match<SetMatch>& match) { return match.value.set.starts_with("KUBE-"); });
@@ -380,8 +374,8 @@ void interpret_services(const std::vector<TableView>& tables, NodeState& state, 
         const Chain* kube_services = view.find("KUBE-SERVICES");
         // Chains nobody jumps to are leftovers of a kube-proxy that ran before.
         if (!view.is_xtables() || view.table().name != "nat" || kube_services == nullptr ||
-            !(jumps_to(view, view.base("PREROUTING"), "KUBE-SERVICES") ||
-              jumps_to(view, view.base("OUTPUT"), "KUBE-SERVICES"))) {
+            !(view.leads_to(view.base("PREROUTING"), "KUBE-SERVICES") ||
+              view.leads_to(view.base("OUTPUT"), "KUBE-SERVICES"))) {
             continue;
         }
         NatInterpreter interpreter(view, services, unread, work);
